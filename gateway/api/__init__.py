@@ -1,0 +1,1 @@
+"""FastAPI routers: WebSocket routes, server API, health, metrics."""

@@ -1,0 +1,1 @@
+"""Wire protocols, one file or folder each, found by name."""

@@ -1,0 +1,35 @@
+"""The rules a session is run by: plain values, made from the settings by `app.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway.protocol.channels import Namespaces
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One per codec; times in seconds, rates per second."""
+
+    namespaces: Namespaces = field(default_factory=Namespaces)
+    insecure: bool = False  # no token needed, everything allowed; a supplied token is still verified
+    anonymous: bool = False  # a connection without a token is let in as user ""
+    personal: bool = False  # every connection with a user is subscribed to #user
+    private_messages: bool = False
+    channel_limit: int = 128
+    channel_max_length: int = 255
+    command_rate: float = 1000.0  # 0 = no limit
+    command_burst: float = 5000.0
+    overload_grace: float = 5.0  # over the command rate for so long: 3013
+    error_burst: int = 20  # so many malformed messages
+    error_period: float = 60.0  # within this time: 3509
+    history_limit: int = 300
+    recovery_limit: int = 300
+    ping_interval: float = 25.0  # 0 = no pings
+    pong_timeout: float = 8.0  # 0 = pongs are not waited for
+    show_ping: bool = True  # the connect reply tells the client of pings (application heartbeat)
+    stale_delay: float = 10.0  # to identify
+    expired_delay: float = 25.0  # after `exp`, before 3005
+    expired_sub_delay: float = 25.0  # after a subscription's `exp`, before 2501 or 3006
+    expiring_notice: float = 0.0  # so long before `exp` an ExpiringPush is sent; 0 = never
+    gap_period: float = 0.0  # a second insufficient state within this time: 3010; 0 = never (the client decides)

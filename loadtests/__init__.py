@@ -1,0 +1,1 @@
+"""Load generator, scenarios and the peers we measure ourselves against."""
