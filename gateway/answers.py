@@ -1,0 +1,31 @@
+"""From callbacks to `await`: for work of several steps, and for HTTP requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar, TypeVarTuple, Unpack
+
+from gateway.contracts.broker import Done
+from gateway.errors import EngineFault
+
+Ts = TypeVarTuple("Ts")
+T = TypeVar("T")
+
+
+async def answer(call: Callable[[Unpack[Ts], Done[T]], None], *args: *Ts) -> T:
+    """Make an engine call and wait for its `done`. Raises EngineFault.
+
+    Cancelling is safe for the engine: the call goes on and its answer is dropped.
+    """
+    future: asyncio.Future[T | EngineFault] = asyncio.get_running_loop().create_future()
+
+    def done(value: T | EngineFault) -> None:
+        if not future.done():
+            future.set_result(value)
+
+    call(*args, done)
+    value = await future
+    if isinstance(value, EngineFault):
+        raise value
+    return value
