@@ -1,0 +1,43 @@
+"""JSON as the codecs need it: never failing on the way out, forgiving to a cut emoji on the way in."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+import orjson
+
+# A backslash occurs in JSON only inside strings, where it begins an escape: so these alternatives, tried in order, walk
+# from escape to escape, and the second one is a surrogate that has no partner.
+_ESCAPE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+
+
+def dump(value: Any) -> bytes:
+    """Encode plain values; unlike orjson alone it takes lone surrogates (a token's claims may hold them)."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
+
+
+def one_line(data: bytes) -> bytes:
+    """Return raw JSON without line ends, which separate messages in a frame; `null` for nothing.
+
+    A raw line end stands only between tokens, so a blank can take its place.
+    """
+    if b"\n" in data or b"\r" in data:
+        return data.replace(b"\n", b" ").replace(b"\r", b" ")
+    return data or b"null"
+
+
+def mend_surrogates(data: bytes) -> bytes:
+    r"""Replace escaped surrogates without a partner by U+FFFD.
+
+    `JSON.stringify` writes `"\ud83d"` for a text that was cut in the middle of an emoji; parsers here refuse that.
+    """
+    if rb"\ud" not in data and rb"\uD" not in data:
+        return data
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)
