@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
@@ -280,7 +280,7 @@ class Hub:
             if not interest:
                 del self.interests[channel]
 
-    def spill(self, channels: Iterator[Channel]) -> None:
+    def spill(self, channels: Iterable[Channel]) -> None:
         """Bring the outboxes up to date with these channels, before something else is put behind."""
         for channel in channels:
             interest = self.interests.get(channel)

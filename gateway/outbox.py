@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from gateway.contracts.transport import Transport
 from gateway.disconnects import SLOW, Disconnect
+from gateway.types import Channel
 
 TURN_CONNECTIONS: Final = 512  # writes per turn: 10,000 in one turn held the loop for 129 ms, in slices for 7 ms
 TURN_SECONDS: Final = 0.002
@@ -87,7 +88,7 @@ class Flusher:
         self._now = now
         self._flushed = flushed
         self._scheduled = False
-        self.sources: dict[object, Source] = {}
+        self.sources: dict[Channel, Source] = {}
         self.queue: deque[Flushable] = deque()
 
     def mark(self, outbox: Flushable) -> None:
@@ -98,9 +99,9 @@ class Flusher:
             self._scheduled = True
             self._call_soon(self.run)
 
-    def mark_source(self, key: object, source: Source) -> None:
+    def mark_source(self, channel: Channel, source: Source) -> None:
         """Have a source spilt at the end of this turn."""
-        self.sources[key] = source
+        self.sources[channel] = source
         if not self._scheduled:
             self._scheduled = True
             self._call_soon(self.run)

@@ -1,0 +1,223 @@
+"""The WebSocket routes: who may connect, by which codec, with which token; then the socket is given away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, WebSocket
+from starlette.responses import JSONResponse, Response
+
+from gateway.contracts.codec import Codec
+from gateway.contracts.recorder import Recorder
+from gateway.contracts.transport import Attach
+from gateway.contracts.verifier import Verifier
+from gateway.errors import TokenError
+from gateway.node import Node
+from gateway.protocol.values import Hello, PresentedToken
+from gateway.types import Peer
+
+Serve = Callable[[WebSocket, str | None, Attach], Awaitable[None]]
+
+ROOM: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+LOBBY: Final = "lobby"
+PLAIN: Final = ("chat", "notifications", "echo")
+DEFAULT_PLAIN: Final = "chat"
+BEARER: Final = "bearer."
+SECRET_PARAMETERS: Final = ("token", "ticket")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRules:
+    """What the routes decide by. Empty `allowed_origins`: only pages of this very host."""
+
+    allowed_origins: Sequence[str] = ()
+    token_in_query: bool = True
+    anonymous: Mapping[str, bool] | None = None  # by codec name: no token is needed
+    plain: bool = True  # serve /ws
+
+
+class RefusedError(Exception):
+    """The handshake ends with an HTTP answer; `result` is its label in the metrics."""
+
+    def __init__(self, response: Response, result: str = "bad_request") -> None:
+        super().__init__(result)
+        self.response = response
+        self.result = result
+
+
+def refused(status: int, message: str, result: str = "bad_request") -> RefusedError:
+    """Make a refusal whose body says why."""
+    return RefusedError(JSONResponse({"error": {"code": status, "message": message}}, status_code=status), result)
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """Everything the routes work with."""
+
+    node: Node
+    codecs: Mapping[str, Codec]
+    rules: ConnectRules
+    verifier: Verifier
+    recorder: Recorder
+    serve: Serve
+
+    async def connect(self, websocket: WebSocket, *, plain: bool, room: str | None = None) -> None:
+        """Decide, and hand the socket over or refuse it."""
+        try:
+            check_origin(websocket, self.rules.allowed_origins)
+            codec, subprotocol = self._codec(websocket, plain=plain)
+            token = self._token(websocket) if plain else None
+            if token is not None and token.way == "header":
+                await self._check_header(token.value)
+        except RefusedError as refusal:
+            self.recorder.count("handshakes", refusal.result)
+            await websocket.send_denial_response(refusal.response)
+            return
+        hello = Hello(
+            peer=Peer(websocket.client.host if websocket.client else ""),
+            room=room,
+            query={k: v for k, v in websocket.query_params.items() if k not in SECRET_PARAMETERS},
+            token=token,
+            anonymous=bool(self.rules.anonymous and self.rules.anonymous.get(codec.name)),
+        )
+        native_ping = not plain and websocket.query_params.get("cf_ws_frame_ping_pong") == "true"
+        await self.serve(
+            websocket,
+            subprotocol,
+            lambda transport: self.node.attach(transport, codec, hello, native_ping=native_ping),
+        )
+
+    def _codec(self, websocket: WebSocket, *, plain: bool) -> tuple[Codec, str | None]:
+        offered = [it for it in websocket.scope.get("subprotocols", []) if it]
+        return self._plain_codec(offered) if plain else self._centrifuge_codec(offered, websocket)
+
+    def _plain_codec(self, offered: Sequence[str]) -> tuple[Codec, str | None]:
+        if not offered:
+            return self.codecs[DEFAULT_PLAIN], None
+        for name in offered:
+            if name in PLAIN and name in self.codecs:
+                return self.codecs[name], name
+        raise refused(
+            400, f"no known subprotocol offered; known are {', '.join(PLAIN)} (a bearer.<jwt> goes beside one)"
+        )
+
+    def _centrifuge_codec(self, offered: Sequence[str], websocket: WebSocket) -> tuple[Codec, str | None]:
+        wanted = {websocket.query_params.get("format"), websocket.query_params.get("cf_protocol")}
+        known = {name: codec for codec in self.codecs.values() for name in codec.subprotocols}
+        if "protobuf" in wanted:
+            offered = ["centrifuge-protobuf", *offered]
+        for name in offered:
+            if name.startswith("centrifuge-") and name in known:
+                return known[name], name
+        if offered:
+            raise refused(400, "no known subprotocol offered; known is centrifuge-json")
+        return known["centrifuge-json"], None
+
+    def _token(self, websocket: WebSocket) -> PresentedToken | None:
+        """Find the token; the first way counts, a wrong one is not made good by another."""
+        scheme, _, value = websocket.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return PresentedToken(value.strip(), "header")
+        for offered in websocket.scope.get("subprotocols", []):
+            if offered.startswith(BEARER):
+                return PresentedToken(offered.removeprefix(BEARER), "subprotocol")
+        if ticket := websocket.query_params.get("ticket"):
+            return PresentedToken(ticket, "ticket")
+        if token := websocket.query_params.get("token"):
+            if not self.rules.token_in_query:
+                raise refused(400, "tokens in the query are switched off here (client.token_in_query)", "token")
+            return PresentedToken(token, "query")
+        return None
+
+    async def _check_header(self, token: str) -> None:
+        try:
+            await self.verifier.verify(token)
+        except TokenError as error:
+            if error.code == 100:  # noqa: PLR2004 - no keys right now, see TokenError
+                response = JSONResponse({"error": {"code": 503, "message": error.reason}}, 503, {"Retry-After": "5"})
+                raise RefusedError(response, "token") from error
+            headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            body = {"error": {"code": 401, "message": error.reason}}
+            raise RefusedError(JSONResponse(body, 401, headers), "token") from error
+
+
+def check_origin(websocket: WebSocket, allowed: Sequence[str]) -> None:
+    """Raise RefusedError (403) for a page that may not connect. Programs send no Origin and pass.
+
+    RFC 6455 section 10.2; an origin is compared whole, by scheme, host and port, never by part of its text.
+    """
+    origins = websocket.headers.getlist("origin")
+    if not origins:
+        return
+    if len(origins) == 1 and origin_allowed(origins[0], allowed, websocket.headers.get("host", "")):
+        return
+    raise refused(403, "this origin may not connect (client.allowed_origins)", "origin")
+
+
+def origin_allowed(origin: str, allowed: Sequence[str], host: str) -> bool:
+    """Say whether a page of `origin` may connect: it is listed, everything is (`*`), or it is of the same host."""
+    if "*" in allowed:
+        return True
+    found = normal_origin(origin)
+    if found is None:
+        return False
+    if allowed:
+        return any(found == normal_origin(it) or matches(found, it) for it in allowed)
+    return found[1:] == host_and_port(host, found[0])
+
+
+def normal_origin(origin: str) -> tuple[str, str, int] | None:
+    """Split an origin into scheme, host and port; None for anything that is not exactly one."""
+    try:
+        parts = urlsplit(origin.strip().lower())
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return None
+    extra = parts.path or parts.query or parts.fragment or parts.username is not None
+    if not parts.scheme or not parts.hostname or port is None or extra:
+        return None
+    return parts.scheme, parts.hostname, port
+
+
+def matches(origin: tuple[str, str, int], pattern: str) -> bool:
+    """Compare with a pattern `https://*.example.com`: one star, for whole leading labels of the host."""
+    scheme, separator, rest = pattern.lower().partition("://*.")
+    wanted = normal_origin(f"{scheme}://{rest}") if separator else None
+    return (
+        wanted is not None and origin[0] == wanted[0] and origin[2] == wanted[2] and origin[1].endswith("." + wanted[1])
+    )
+
+
+def host_and_port(host: str, scheme: str) -> tuple[str, int] | None:
+    """Split a Host header; the port is the scheme's own if it names none."""
+    normal = normal_origin(f"{scheme}://{host}")
+    return None if normal is None else normal[1:]
+
+
+def routes(connector: Connector) -> APIRouter:
+    """Return the WebSocket routes."""
+    router = APIRouter()
+
+    @router.websocket("/connection/websocket")
+    async def centrifuge(websocket: WebSocket) -> None:
+        await connector.connect(websocket, plain=False)
+
+    if connector.rules.plain:
+
+        @router.websocket("/ws")
+        async def lobby(websocket: WebSocket) -> None:
+            await connector.connect(websocket, plain=True, room=LOBBY)
+
+        @router.websocket("/ws/{room}")
+        async def one_room(websocket: WebSocket, room: str) -> None:
+            if not ROOM.fullmatch(room):
+                connector.recorder.count("handshakes", "bad_request")
+                await websocket.send_denial_response(Response("no such room\n", status_code=404))
+                return
+            await connector.connect(websocket, plain=True, room=room)
+
+    return router

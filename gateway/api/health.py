@@ -1,0 +1,36 @@
+"""Health: is the process alive, may it get traffic; and the page for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from gateway.node import Node
+
+
+def routes(node: Node, exposition: Callable[[], tuple[bytes, str]]) -> APIRouter:
+    """Return `/health/live`, `/health/ready` and `/metrics`."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health/live")
+    async def live() -> dict[str, str]:
+        """Answer while the loop turns; says nothing about Redis."""
+        return {"status": "ok"}
+
+    @router.get("/health/ready")
+    async def ready() -> JSONResponse:
+        """Answer 200 when new connections are welcome, else 503 with the reasons."""
+        faults = node.faults()
+        if faults:
+            return JSONResponse({"status": "not ready", "faults": list(faults)}, status_code=503)
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Answer in the Prometheus text format."""
+        body, content_type = exposition()
+        return Response(body, headers={"content-type": content_type})
+
+    return router

@@ -1,0 +1,229 @@
+"""The server API: `POST /api/<method>`, for backends that publish, look and disconnect. As Centrifugo's."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway import errors
+from gateway.answers import answer
+from gateway.api import bodies
+from gateway.api.bodies import RefusedError, named
+from gateway.contracts.clock import Clock
+from gateway.contracts.recorder import Recorder
+from gateway.errors import EngineFault, ErrorReply
+from gateway.node import Node
+from gateway.protocol.channels import ChannelOptions, Namespaces
+from gateway.protocol.messages import DisconnectClients
+from gateway.protocol.values import HistoryQuery, PublishOptions
+from gateway.types import Channel
+
+JSON: Final = "application/json"
+TRANSPORT_STATUS: Final = {100: 500, 102: 404, 104: 404, 107: 400, 108: 400, 112: 416}  # in error mode `transport`
+CLOSE_CODES: Final = range(3000, 5000)
+
+
+class ServerApi:
+    """The methods themselves; each takes its request and returns its result, or raises RefusedError or EngineFault."""
+
+    def __init__(self, *, node: Node, namespaces: Namespaces, clock: Clock, recorder: Recorder) -> None:
+        self._node = node
+        self._namespaces = namespaces
+        self._clock = clock
+        self._recorder = recorder
+
+    async def publish(self, request: bodies.PublishRequest) -> bodies.PublishResult:
+        """Publish to one channel; answered when Redis has taken it."""
+        return await self._publish(named(request.channel), request, request.raw())
+
+    async def broadcast(self, request: bodies.BroadcastRequest) -> bodies.BroadcastResult:
+        """Publish to many channels; each has its own result or error."""
+        if not request.channels:
+            raise RefusedError(errors.BAD_REQUEST.saying("channels are missing"))
+        data = request.raw()
+        return bodies.BroadcastResult(
+            list(await asyncio.gather(*(self._one(channel, request, data) for channel in request.channels)))
+        )
+
+    async def presence(self, request: bodies.ChannelRequest) -> bodies.PresenceResult:
+        """Tell who is in a channel, on all nodes."""
+        channel = self._with_presence(request.channel)
+        store = self._node.engine.presence
+        if store is None:
+            raise RefusedError(errors.NOT_AVAILABLE)
+        members = await answer(store.members, channel)
+        return bodies.PresenceResult({client: bodies.info_body(info) for client, info in members.items()})
+
+    async def presence_stats(self, request: bodies.ChannelRequest) -> bodies.PresenceStatsResult:
+        """Count connections and users in a channel, on all nodes."""
+        channel = self._with_presence(request.channel)
+        store = self._node.engine.presence
+        if store is None:
+            raise RefusedError(errors.NOT_AVAILABLE)
+        stats = await answer(store.stats, channel)
+        return bodies.PresenceStatsResult(stats.num_clients, stats.num_users)
+
+    async def history(self, request: bodies.HistoryRequest) -> bodies.HistoryResult:
+        """Read kept publications, from a position or from an end."""
+        channel = named(request.channel)
+        options = self._options(channel)
+        store = self._node.engine.history
+        if not options.keeps_history or store is None:
+            raise RefusedError(errors.NOT_AVAILABLE)
+        since = request.position()
+        if request.reverse and since is not None and since.offset == 0:
+            raise RefusedError(errors.BAD_REQUEST.saying("reverse needs since.offset above 0"))
+        query = HistoryQuery(request.limit, since, request.reverse, options.history_meta_ttl)
+        page = await answer(store.read, channel, query)
+        if since is not None and since.epoch and since.epoch != page.top.epoch:
+            raise RefusedError(errors.UNRECOVERABLE)
+        publications = [bodies.publication_body(it) for it in page.publications]
+        return bodies.HistoryResult(publications, page.top.epoch, page.top.offset)
+
+    async def disconnect(self, request: bodies.DisconnectRequest) -> bodies.Empty:
+        """Close a user's connections on all nodes; answered when the order is stored."""
+        if not (request.user or request.client or request.sid):
+            raise RefusedError(errors.BAD_REQUEST.saying("user is missing"))
+        closing = request.disconnect or bodies.Closing()
+        if closing.code not in CLOSE_CODES:
+            raise RefusedError(errors.BAD_REQUEST.saying("disconnect.code is 3000 to 4999"))
+        command = DisconnectClients(
+            id=str(uuid.uuid4()),
+            user=request.user,
+            client=request.client,
+            session_id=request.sid,
+            whitelist=tuple(request.whitelist),
+            code=closing.code,
+            reason=closing.reason[:100],
+        )
+        await answer(self._node.engine.control.send, command)
+        return bodies.Empty()
+
+    async def info(self, _: bodies.InfoRequest) -> bodies.InfoResult:
+        """Tell about all live nodes."""
+        nodes = self._node.engine.control.nodes().values()
+        return bodies.InfoResult([bodies.NodeBody(**asdict(it)) for it in sorted(nodes, key=lambda it: it.name)])
+
+    async def _one(self, channel: str, payload: bodies.Payload, data: bytes) -> bodies.OneResult:
+        try:
+            return bodies.OneResult(result=await self._publish(named(channel), payload, data))
+        except RefusedError as refusal:
+            return bodies.OneResult(error=bodies.ErrorBody(refusal.error.code, refusal.error.message))
+        except EngineFault:
+            return bodies.OneResult(error=bodies.ErrorBody(errors.INTERNAL.code, errors.INTERNAL.message))
+
+    async def _publish(self, channel: Channel, payload: bodies.Payload, data: bytes) -> bodies.PublishResult:
+        if payload.version or payload.version_epoch:
+            raise RefusedError(errors.NOT_AVAILABLE.saying("version is not supported"))
+        options = self._options(channel)
+        keep = options.keeps_history and not payload.skip_history
+        how = PublishOptions(
+            history_size=options.history_size if keep else 0,
+            history_ttl=options.history_ttl if keep else 0.0,
+            history_meta_ttl=options.history_meta_ttl if keep else 0.0,
+            idempotency_key=payload.idempotency_key,
+            tags=payload.tags or None,
+            time_ms=int(self._clock.wall() * 1000),
+        )
+        try:
+            published = await answer(self._node.engine.broker.publish, channel, data, how)
+        except EngineFault:
+            self._recorder.count("publishes", "error")
+            raise
+        self._recorder.count("publishes", "duplicate" if published.duplicate else "ok")
+        if published.position is None:
+            return bodies.PublishResult()
+        return bodies.PublishResult(published.position.offset, published.position.epoch)
+
+    def _options(self, channel: Channel) -> ChannelOptions:
+        options = self._namespaces.options(channel)
+        if options is None:
+            raise RefusedError(errors.UNKNOWN_CHANNEL)
+        return options
+
+    def _with_presence(self, name: str) -> Channel:
+        channel = named(name)
+        if not self._options(channel).presence:
+            raise RefusedError(errors.NOT_AVAILABLE)
+        return channel
+
+
+def failed(error: ErrorReply, request: Request) -> Response:
+    """Answer with an error: in the body at status 200, or by status if the caller asked for that."""
+    body = bodies.ErrorBody(error.code, error.message)
+    if request.headers.get("x-centrifugo-error-mode") == "transport":
+        status = TRANSPORT_STATUS.get(error.code, 500)
+        return Response(msgspec.json.encode(body), status_code=status, media_type=JSON)
+    return Response(msgspec.json.encode({"error": body}), media_type=JSON)
+
+
+def allowed(request: Request, key: bytes) -> bool:
+    """Say whether the call carries the key; the first way that is present counts."""
+    presented = request.headers.get("x-api-key")
+    if presented is None:
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        presented = value if scheme.lower() == "apikey" else request.query_params.get("api_key", "")
+    return bool(key) and hmac.compare_digest(presented.encode(), key)
+
+
+def routes(api: ServerApi, key: str) -> APIRouter:
+    """Return the routes, one for each method. Without a key every call is refused."""
+    router = APIRouter(prefix="/api", tags=["server API"])
+    secret = key.encode()
+
+    def add(method: Callable[[Any], Awaitable[Any]], body: type[msgspec.Struct]) -> None:
+        decoder = msgspec.json.Decoder(body)
+
+        async def call(request: Request) -> Response:
+            if not allowed(request, secret):
+                return Response("wrong or missing X-API-Key\n", status_code=401, media_type="text/plain")
+            raw = await request.body()
+            try:
+                decoded = decoder.decode(raw or b"{}")
+            except (msgspec.DecodeError, RecursionError) as error:
+                return Response(f"body: {error}\n", status_code=400, media_type="text/plain")
+            try:
+                result = await method(decoded)
+            except RefusedError as refusal:
+                return failed(refusal.error, request)
+            except EngineFault:
+                return failed(errors.INTERNAL, request)
+            return Response(msgspec.json.encode({"result": result}), media_type=JSON)
+
+        (schema,), definitions = msgspec.json.schema_components([body], ref_template="#/components/schemas/{name}")
+        name = method.__name__
+        router.add_api_route(
+            f"/{name}",
+            call,
+            methods=["POST"],
+            name=name,
+            description=method.__doc__,
+            openapi_extra={"requestBody": {"content": {JSON: {"schema": _inline(schema, definitions)}}}},
+        )
+
+    add(api.publish, bodies.PublishRequest)
+    add(api.broadcast, bodies.BroadcastRequest)
+    add(api.presence, bodies.ChannelRequest)
+    add(api.presence_stats, bodies.ChannelRequest)
+    add(api.history, bodies.HistoryRequest)
+    add(api.disconnect, bodies.DisconnectRequest)
+    add(api.info, bodies.InfoRequest)
+    return router
+
+
+def _inline(schema: Any, definitions: dict[str, Any]) -> Any:
+    """Put definitions where they are named: the page of FastAPI knows only its own."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return _inline(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        return {key: _inline(value, definitions) for key, value in schema.items()}
+    return [_inline(it, definitions) for it in schema] if isinstance(schema, list) else schema

@@ -1,0 +1,317 @@
+"""The shell of one session: frames in, commands to the session, effects performed, until the link is gone."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Final, Literal
+
+import structlog
+
+from gateway.contracts.clock import Clock
+from gateway.contracts.codec import Dialect
+from gateway.contracts.recorder import Recorder
+from gateway.contracts.transport import Transport
+from gateway.contracts.verifier import Verifier
+from gateway.disconnects import INTERNAL_ERROR, SLOW, Disconnect
+from gateway.errors import DecodeError
+from gateway.hub import Group
+from gateway.joining import JoinTools, Seat, leave
+from gateway.outbox import Outbox
+from gateway.performing import PERFORM
+from gateway.protocol.effects import Effect, Outcome
+from gateway.protocol.messages import Command, Connect, Pong, Push, Reply
+from gateway.protocol.session import Phase, Session
+from gateway.timers import TimerWheel
+from gateway.types import Channel, ConnectionId, Position, UserId
+from gateway.waiting import Waiting
+
+log = structlog.get_logger(__name__)
+
+IN_FLIGHT_HIGH: Final = 256  # engine calls and waiting commands of one connection; above, its socket is not read
+IN_FLIGHT_LOW: Final = 128
+
+
+@dataclass(slots=True)
+class Shell:
+    """What all connections of a node share."""
+
+    tools: JoinTools
+    wheel: TimerWheel
+    verifier: Verifier
+    clock: Clock
+    recorder: Recorder
+    spawn: Callable[[Coroutine[Any, Any, None], Connection, str], None]
+    opened: Callable[[Connection], None]  # its user is known now
+    forgotten: Callable[[Connection], None]  # its link is gone
+    queue_limit: int  # bytes in an outbox
+    stall_timeout: float  # seconds without the client taking a byte
+    close_timeout: float  # seconds for the client's close frame
+
+
+class Connection(Outbox):
+    """One live link. Receives from its transport, is delivered to by the hub, is looked at by the wheel."""
+
+    __slots__ = (
+        "blocked_since",
+        "closing",
+        "dialect",
+        "gone",
+        "group",
+        "heartbeat",
+        "id",
+        "in_flight",
+        "opened_at",
+        "reading_held",
+        "received_count",
+        "seats",
+        "sent_count",
+        "session",
+        "shell",
+        "timer_tick",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        *,
+        session: Session,
+        dialect: Dialect,
+        group: Group,
+        heartbeat: Literal["application", "frame"],
+        transport: Transport,
+        shell: Shell,
+    ) -> None:
+        super().__init__(transport=transport, flusher=shell.tools.hub.flusher, limit=shell.queue_limit)
+        self.id: ConnectionId = session.client
+        self.session = session
+        self.dialect = dialect
+        self.group = group
+        self.heartbeat = heartbeat
+        self.shell = shell
+        self.seats: dict[Channel, Seat] = {}
+        self.waiting = Waiting()
+        self.in_flight = 0  # engine calls
+        self.gone = False
+        self.closing: Disconnect | None = None
+        self.reading_held = False
+        self.blocked_since = inf
+        self.timer_tick = 0
+        self.opened_at = shell.clock.monotonic()
+        self.received_count = 0
+        self.sent_count = 0
+
+    @property
+    def user(self) -> UserId:
+        """The user, "" before it is known."""
+        identity = self.session.identity
+        return identity.user if identity is not None else UserId("")
+
+    def begin(self) -> None:
+        """Do what the handshake itself asked for."""
+        self._take(self.dialect.open())
+
+    # --- from the transport
+
+    def received(self, payload: bytes, text: bool) -> None:
+        """Take one data message."""
+        self.received_count += 1
+        try:
+            commands: Iterable[Command] = self.dialect.decode(payload, text)
+        except DecodeError as error:
+            self._take(error.before)
+            if not self.gone:
+                self.perform(self.session.malformed(error, self.shell.clock.monotonic()))
+                self._book()
+            return
+        self._take(commands)
+
+    def ponged(self) -> None:
+        """Take a pong frame."""
+        if self.heartbeat == "frame":
+            self._take((Pong(),))
+
+    def writable(self, yes: bool) -> None:
+        """Stop or resume writing."""
+        self.blocked = not yes
+        if yes:
+            self.blocked_since = inf
+            if self.frames and not self.marked:
+                self.flusher.mark(self)
+        else:
+            self.blocked_since = self.shell.clock.monotonic()
+            self._book()
+
+    def lost(self, code: int | None, initiator: Literal["client", "server", "network"]) -> None:
+        """Take note that the link is gone; the last call."""
+        if self.closing is not None:
+            code, initiator = self.closing.code, "server"
+        self._depart()
+        self.shell.recorder.count("disconnects", f"{code or 1006}:{initiator}")
+        duration = self.shell.clock.monotonic() - self.opened_at
+        self.shell.recorder.observe("connection_duration", duration)
+        log.info(
+            "connection.closed",
+            connection=self.id,
+            request_id=self.transport.peer.request_id,
+            codec=self.group.codec.name,
+            code=code,
+            initiator=initiator,
+            duration=round(duration, 3),
+            received=self.received_count,
+            sent=self.sent_count,
+        )
+        self.shell.forgotten(self)
+
+    # --- from the hub and the node
+
+    def insufficient(self, channel: Channel, position: Position | None) -> None:
+        """Tell the session that publications after `position` are missing."""
+        if not self.gone:
+            self.perform(self.session.insufficient(channel, position, self.shell.clock.monotonic()))
+
+    def close(self, disconnect: Disconnect) -> None:
+        """End the connection: socket first, then everything else."""
+        if self.gone:
+            return
+        self.closing = disconnect
+        if disconnect is SLOW:
+            self.discard()
+            self.shell.recorder.count("slow_consumers", "age" if self.blocked_since < inf else "bytes")
+        else:
+            self._spill()
+            for payload in self.dialect.farewell(disconnect):
+                self.put(self.group.framing.frame(payload, self.group.codec.text))
+            self.blocked = False  # the close frame goes behind what is queued, wherever that waits
+            self.flush()
+        self.transport.close(disconnect, self.shell.close_timeout)
+        self._depart()
+
+    def due(self, now: float) -> float:
+        """Do what the deadlines ask for; the wheel calls."""
+        if self.gone:
+            return inf
+        if now - self.blocked_since >= self.shell.stall_timeout:
+            self.close(SLOW)
+        elif self.session.deadline <= now:
+            self.perform(self.session.tick(now))
+        return self._deadline()
+
+    # --- commands
+
+    def resume(self, channel: Channel | None = None) -> None:
+        """Slow work has ended, in `channel`: hand over what waited for it."""
+        if channel is not None:
+            self._hand_over(self.waiting.free(channel))
+        if self.waiting.for_connect and self.session.phase is not Phase.VERIFYING:
+            queue = self.waiting.free_all()
+            if self.session.phase is Phase.OPEN:
+                self.shell.opened(self)
+                self._hand_over(queue)
+        self._book()
+
+    def called(self) -> None:
+        """Count an engine call that is under way."""
+        self.in_flight += 1
+        if not self.reading_held and self.in_flight + self.waiting.count > IN_FLIGHT_HIGH:
+            self._hold_reading(hold=True)
+
+    def answered(self, effect: Effect, outcome: Outcome) -> None:
+        """Take the end of an engine call."""
+        self.in_flight -= 1
+        self.resolve(effect, outcome)
+        if self.reading_held and self.in_flight + self.waiting.count < IN_FLIGHT_LOW:
+            self._hold_reading(hold=False)
+
+    def resolve(self, effect: Effect, outcome: Outcome) -> None:
+        """Hand an outcome to the session. A root: it is called by the engine, which no connection may break."""
+        if self.gone:
+            return
+        try:
+            self.perform(self.session.resolve(effect, outcome, self.shell.clock.monotonic()))
+        except Exception as error:  # noqa: BLE001 - see above
+            self.failed(error, "frame")
+
+    def failed(self, error: Exception, root: str) -> None:
+        """End the connection after an error of ours."""
+        self.shell.recorder.count("errors", root)
+        log.error("connection.failed", connection=self.id, root=root, exc_info=error)
+        self.close(INTERNAL_ERROR)
+
+    def perform(self, effects: Sequence[Effect]) -> None:
+        """Perform effects in order; after a close, none."""
+        for effect in effects:
+            if self.gone:
+                return
+            PERFORM[type(effect)](self, effect)
+
+    def send(self, message: Reply | Push) -> None:
+        """Encode for this client and put into the outbox; then hand over what the dialect itself asks."""
+        encoded = self.dialect.encode(message)
+        self._spill()
+        text = self.group.codec.text if encoded.text is None else encoded.text
+        for payload in encoded.payloads:
+            self.sent_count += 1
+            if (disconnect := self.put(self.group.framing.frame(payload, text))) is not None:
+                self.close(disconnect)
+                return
+        self._take(encoded.commands)
+
+    def _take(self, commands: Iterable[Any]) -> None:
+        """Hand commands to the session one by one, or queue them behind what they must wait for."""
+        for command in commands:
+            if self.gone:
+                return
+            if self.waiting.take(command):
+                if not self.reading_held and self.in_flight + self.waiting.count > IN_FLIGHT_HIGH:
+                    self._hold_reading(hold=True)
+                continue
+            self.shell.recorder.count("messages_received", type(command).__name__.lower())
+            connecting = isinstance(command, Connect) and self.session.phase is Phase.CONNECTING
+            if connecting:
+                self.waiting.hold_all()
+            self.perform(self.session.receive(command, self.shell.clock.monotonic()))
+            if connecting:
+                self.resume()
+                if self.session.phase is Phase.REFUSED:
+                    break  # what came in the same frame goes unanswered
+        self._book()
+
+    def _hand_over(self, queue: deque[Command]) -> None:
+        self._take(queue)
+        if self.reading_held and self.in_flight + self.waiting.count < IN_FLIGHT_LOW:
+            self._hold_reading(hold=False)
+
+    def _hold_reading(self, *, hold: bool) -> None:
+        self.reading_held = hold
+        self.transport.hold_reading(hold)
+
+    # --- the rest
+
+    def _spill(self) -> None:
+        """Let what this turn has collected in our channels go ahead of what comes next."""
+        sources = self.flusher.sources
+        if sources and not self.seats.keys().isdisjoint(sources.keys()):
+            self.shell.tools.hub.spill(self.seats.keys() & sources.keys())
+
+    def _deadline(self) -> float:
+        if self.gone:
+            return inf
+        return min(self.session.deadline, self.blocked_since + self.shell.stall_timeout)
+
+    def _book(self) -> None:
+        """Have the wheel look at us in time."""
+        self.shell.wheel.schedule(self._deadline(), self)
+
+    def _depart(self) -> None:
+        if self.gone:
+            return
+        self.gone = True
+        self.session.close()
+        for channel, seat in reversed(tuple(self.seats.items())):
+            if not seat.joining:
+                leave(channel, self, self.shell.tools)
+        self.waiting.clear()
+        self.discard()

@@ -1,0 +1,206 @@
+"""The subscribe algorithm, step by step: nothing is lost, doubled or out of order between history and live."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.answers import answer
+from gateway.contracts.broker import Done, History
+from gateway.contracts.engine import Engine
+from gateway.errors import EngineFault
+from gateway.hub import Held, Hub, Interest, Recipient
+from gateway.protocol.effects import Join, Joined
+from gateway.protocol.messages import PublicationPush
+from gateway.protocol.recovery import merge
+from gateway.protocol.values import HistoryPage, HistoryQuery
+from gateway.relay import Relay
+from gateway.types import Channel, ConnectionId, Position, Publication
+
+
+@dataclass(eq=False, slots=True)
+class Seat:
+    """What one subscription of a connection has taken, and so what must be given back."""
+
+    held: Held | None  # until it is live
+    joining: bool = True  # its join is under way and will itself notice that the connection has gone
+    subscribed: bool = False
+    presence: bool = False
+    announce: bool = False
+
+
+class Joiner(Recipient, Protocol):
+    """A connection, as its joins see it."""
+
+    id: ConnectionId
+    gone: bool
+    seats: dict[Channel, Seat]
+
+
+@dataclass(slots=True)
+class _Reads:
+    """The callers whose read is not sent yet."""
+
+    waiting: list[Done[HistoryPage]] = field(default_factory=list)
+
+
+class SharedReads:
+    """History reads shared by joins: per channel and query at most one in flight and one waiting.
+
+    A caller never shares a read that was sent before it asked: that one could miss what the caller does not hold.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._reads: dict[tuple[object, ...], _Reads] = {}
+
+    def read(self, channel: Channel, query: HistoryQuery, done: Done[HistoryPage]) -> None:
+        """Read as `History.read`; the page may be shared and is not to be changed."""
+        since = query.since
+        key = (channel, query.limit, query.reverse, since and (since.offset, since.epoch))
+        reads = self._reads.get(key)
+        if reads is not None:
+            reads.waiting.append(done)
+            return
+        reads = self._reads[key] = _Reads([done])
+        self._send(key, reads, channel, query)
+
+    def _send(self, key: tuple[object, ...], reads: _Reads, channel: Channel, query: HistoryQuery) -> None:
+        sent, reads.waiting = reads.waiting, []
+
+        def arrived(page: HistoryPage | EngineFault) -> None:
+            for done in sent:
+                done(page)
+            if reads.waiting:
+                self._send(key, reads, channel, query)
+            else:
+                del self._reads[key]
+
+        self._history.read(channel, query, arrived)
+
+
+@dataclass(slots=True)
+class JoinTools:
+    """What joins work with. `checkpoint` is awaited between the steps, for tests that put races there."""
+
+    hub: Hub
+    relay: Relay
+    engine: Engine
+    reads: SharedReads | None
+    checkpoint: Callable[[str, Channel], Awaitable[None]] | None = None
+
+
+async def join(want: Join, joiner: Joiner, tools: JoinTools) -> Joined | EngineFault | None:
+    """Subscribe a connection; None: it has gone meanwhile. Whatever fails or goes leaves nothing behind.
+
+    Between the return and `Interest.release` the caller enqueues the reply, and awaits nothing before the reply's
+    position is in the session. Cancelling gives everything back.
+    """
+    held = Held(joiner, watch=want.watch, positioned=want.positioned)
+    seat = joiner.seats[want.channel] = Seat(held)
+    interest = tools.hub.enter(want.channel, held)
+    try:
+        joined = await _take(want, joiner, tools, seat, interest)
+    except EngineFault as fault:
+        leave(want.channel, joiner, tools)
+        return fault
+    except BaseException:
+        leave(want.channel, joiner, tools)
+        raise
+    seat.joining = False
+    if joined is None:
+        leave(want.channel, joiner, tools)
+    return joined
+
+
+def leave(channel: Channel, joiner: Joiner, tools: JoinTools) -> None:
+    """Give back all that a subscription has taken: out of the hub now, broker and presence in the background."""
+    seat = joiner.seats.pop(channel, None)
+    if seat is None:
+        return
+    tools.hub.leave(channel, joiner)
+    if seat.subscribed:
+        tools.engine.broker.unsubscribe(channel)
+    if seat.presence and tools.engine.presence is not None:
+        tools.engine.presence.remove(channel, joiner.id, seat.announce, _whatever)
+
+
+def _whatever(_: EngineFault | None) -> None:
+    """Accept any end: the engine counts its faults, and the lease of the node ends what could not be removed."""
+
+
+async def _take(want: Join, joiner: Joiner, tools: JoinTools, seat: Seat, interest: Interest) -> Joined | None:
+    await answer(tools.engine.broker.subscribe, want.channel)
+    seat.subscribed = True
+    if await _gone_at("subscribed", want, joiner, tools):
+        return None
+    if want.presence and tools.engine.presence is not None:
+        seat.presence, seat.announce = True, want.join_leave  # before the answer: a lost one may have happened
+        await answer(tools.engine.presence.add, want.channel, want.who, want.join_leave)
+        if await _gone_at("present", want, joiner, tools):
+            return None
+    joined = Joined(None, [], recovered=False)
+    if want.history and tools.reads is not None:
+        joined = await _catch_up(want, tools, seat)
+    if joiner.gone:
+        return None
+    _settle(tools, seat, interest, joined.position)
+    return joined
+
+
+def _settle(tools: JoinTools, seat: Seat, interest: Interest, position: Position | None) -> None:
+    if seat.held is not None and not interest.settle(seat.held, position):
+        tools.relay.suspect([interest.channel], "epoch", spare=seat.held)
+        interest.settle(seat.held, position)
+
+
+async def _catch_up(want: Join, tools: JoinTools, seat: Seat) -> Joined:
+    """Read history until it joins what is held without a hole, twice at most."""
+    joined = await _read(want, tools, seat, want.since)
+    if joined.recovered or want.since is None or not want.recent:
+        return joined
+    newest = await _read(want, tools, seat, None)
+    newest.recovered = False
+    return newest
+
+
+async def _read(want: Join, tools: JoinTools, seat: Seat, since: Position | None) -> Joined:
+    query = HistoryQuery(
+        limit=want.limit if since is not None else want.recent,
+        since=since,
+        reverse=since is None and want.recent > 0,
+        meta_ttl=want.history_meta_ttl,
+    )
+    page = await _page(want, tools, seat, query)
+    merged = merge(page, _publications(seat), since)
+    if merged.hole or (seat.held is not None and seat.held.broken):
+        page = await _page(want, tools, seat, query)
+        merged = merge(page, _publications(seat), since)
+    if merged.hole or (since is not None and not merged.recovered) or (since is None and not want.recent):
+        # Held publications beyond the top follow the reply one by one; what does not follow is noticed there.
+        return Joined(Position(page.top.offset, page.top.epoch), [], recovered=False)
+    return Joined(merged.position, merged.publications, recovered=since is not None)
+
+
+async def _page(want: Join, tools: JoinTools, seat: Seat, query: HistoryQuery) -> HistoryPage:
+    assert tools.reads is not None  # noqa: S101 - for the type checker: `_take` looked
+    if seat.held is not None:
+        seat.held.broken = False  # what broke before this read is sent, the read brings back
+    if tools.checkpoint is not None:
+        await tools.checkpoint("reading", want.channel)
+    page = await answer(tools.reads.read, want.channel, query)
+    if tools.checkpoint is not None:
+        await tools.checkpoint("read", want.channel)
+    return page
+
+
+def _publications(seat: Seat) -> list[Publication]:
+    events = seat.held.events if seat.held is not None else []
+    return [event.publication for event in events if isinstance(event, PublicationPush)]
+
+
+async def _gone_at(name: str, want: Join, joiner: Joiner, tools: JoinTools) -> bool:
+    if tools.checkpoint is not None:
+        await tools.checkpoint(name, want.channel)
+    return joiner.gone
