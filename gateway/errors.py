@@ -65,12 +65,16 @@ class DecodeError(PeerError):
 
 
 class TokenError(PeerError):
-    """A token that is not accepted: `code` 3500 invalid, 109 expired, 100 no keys to check it with right now."""
+    """A token that is not accepted: `code` 3500 invalid, 109 expired, 100 no keys to check it with right now.
 
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"{code} {reason}")
+    `reason` may be told to the client; `detail` says what was wrong with the token, for logs and tests.
+    """
+
+    def __init__(self, code: int, reason: str, detail: str = "") -> None:
+        super().__init__(f"{code} {reason}: {detail}" if detail else f"{code} {reason}")
         self.code = code
         self.reason = reason
+        self.detail = detail
 
 
 class OperatorError(GatewayError):
