@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import orjson
 
+_LF, _CR, _BACKSLASH = b"\n\r\\"  # looking for a number in bytes is five times faster than for a slice
+
 # A backslash occurs in JSON only inside strings, where it begins an escape: so these alternatives, tried in order, walk
 # from escape to escape, and the second one is a surrogate that has no partner.
 _ESCAPE: Final = re.compile(
@@ -28,7 +30,7 @@ def one_line(data: bytes) -> bytes:
 
     A raw line end stands only between tokens, so a blank can take its place.
     """
-    if b"\n" in data or b"\r" in data:
+    if _LF in data or _CR in data:
         return data.replace(b"\n", b" ").replace(b"\r", b" ")
     return data or b"null"
 
@@ -38,6 +40,6 @@ def mend_surrogates(data: bytes) -> bytes:
 
     `JSON.stringify` writes `"\ud83d"` for a text that was cut in the middle of an emoji; parsers here refuse that.
     """
-    if rb"\ud" not in data and rb"\uD" not in data:
+    if _BACKSLASH not in data:
         return data
     return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)

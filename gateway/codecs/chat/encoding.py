@@ -58,11 +58,11 @@ def encode_push(push: Push) -> bytes | None:
 
 def chat_message(room: str, publication: Publication, epoch: str = "") -> bytes:
     """Encode one publication of a room; `epoch` is that of the stream, for publications that name none."""
-    return b'{"type":"chat_message","room":%b,"sender":%b,%b,"timestamp":"%b","id":%b}' % (
+    return b'{"type":"chat_message","room":%b,"sender":%b,%b,"timestamp":%b,"id":%b}' % (
         dump(room),
         _sender(publication),
         _content(publication.data),
-        timestamp(publication.time_ms).encode(),
+        timestamp(publication.time_ms),
         dump(publication_id(publication, epoch)),
     )
 
@@ -90,24 +90,22 @@ def gap(channel: Channel) -> bytes:
 
 
 def _private_chat_message(target: str, publication: Publication) -> bytes:
-    return b'{"type":"private_chat_message","sender":%b,"target":%b,%b,"timestamp":"%b"}' % (
+    return b'{"type":"private_chat_message","sender":%b,"target":%b,%b,"timestamp":%b}' % (
         _sender(publication),
         dump(target),
         _content(publication.data),
-        timestamp(publication.time_ms).encode(),
+        timestamp(publication.time_ms),
     )
 
 
 def _system(event: str, user: UserId, room: str, time_ms: int) -> bytes:
-    return dump(
-        {
-            "type": "system",
-            "event": event,
-            "user": user,
-            "room": room,
-            "content": f"User '{user}' has {event} the chat.",
-            "timestamp": timestamp(time_ms),
-        }
+    content = f"User '{user}' has {event} the chat."
+    return b'{"type":"system","event":%b,"user":%b,"room":%b,"content":%b,"timestamp":%b}' % (
+        dump(event),
+        dump(user),
+        dump(room),
+        dump(content),
+        timestamp(time_ms),
     )
 
 
