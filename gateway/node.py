@@ -171,6 +171,14 @@ class Node:
             uptime=int(self._clock.monotonic() - self.started_at),
         )
 
+    def connections_by_state(self) -> Mapping[str, int]:
+        """Count connections that have not identified themselves, that are open, and that are being closed."""
+        closing = sum(connection.gone for connection in self.connections.values())
+        opened = sum(len(connections) for connections in self.users.values())
+        closing_opened = sum(it.gone for connections in self.users.values() for it in connections)
+        unknown = len(self.connections) - closing - (opened - closing_opened)
+        return {"unauthenticated": unknown, "open": opened - closing_opened, "closing": closing}
+
     def faults(self) -> Sequence[str]:
         """Return why new connections are not welcome, a line each; empty = they are."""
         if self._shell is None:

@@ -110,6 +110,7 @@ class WebSettings(Section):
     """The demo page."""
 
     enabled: bool = Field(default=False, description="Serve the demo page at /.")
+    demo_file: str = Field(default="", description="JSON file with the page's nodes and auth service, for /demo.json.")
 
 
 class LogSettings(Section):
