@@ -64,6 +64,7 @@ def test_an_event_is_one_json_line_with_its_fields(out: io.StringIO) -> None:
         ("detail", "GET /ws?token=s3cret HTTP/1.1"),
         ("detail", "http://host/connect?a=1&ticket=s3cret"),
         ("detail", "ticket=s3cret"),
+        ("detail", "GET /chat?room=s3cret HTTP/1.1"),
         ("detail", "redis://user:s3cret@host:6379/0"),
         ("detail", ValueError("connect redis://:s3cret@host")),
         ("detail", "ewogICJhbGciOiAiSFMyNTYiIH0.s3cret99.s3cret"),
