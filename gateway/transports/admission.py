@@ -1,0 +1,150 @@
+"""Who is let in before any ASGI code runs: connections per address and per node, their rate, draining, proxies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, TypeAlias
+
+from gateway.errors import OperatorError
+from gateway.protocol.limits import TokenBucket
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+_HOST_PREFIX: Final = 64  # of IPv6: what one customer is given; whoever has one address has them all
+
+
+def answer(status: str, text: str, *headers: str) -> bytes:
+    """Build a whole HTTP response that ends its connection."""
+    lines = (f"HTTP/1.1 {status}", *headers, "Content-Type: text/plain; charset=utf-8")
+    return "\r\n".join((*lines, f"Content-Length: {len(text)}", "Connection: close", "", text)).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a handshake goes no further: `label` of the counter `handshakes`, and the whole HTTP response."""
+
+    label: str
+    response: bytes
+
+
+TOO_MANY: Final = Refusal(
+    "limit_ip", answer("429 Too Many Requests", "too many connections from this address\n", "Retry-After: 10")
+)
+FULL: Final = Refusal("capacity", answer("503 Service Unavailable", "no room, try again\n", "Retry-After: 5"))
+TOO_FAST: Final = Refusal("capacity", answer("503 Service Unavailable", "too busy, try again\n", "Retry-After: 1"))
+DRAINING: Final = Refusal("draining", answer("503 Service Unavailable", "going down, try again\n", "Retry-After: 1"))
+
+
+class TrustedProxies:
+    """The addresses whose `X-Forwarded-*` headers are believed."""
+
+    def __init__(self, proxies: Iterable[str] = ()) -> None:
+        """Take exact addresses and CIDR networks. Raises OperatorError for anything else."""
+        self._networks: list[Network] = []
+        for proxy in proxies:
+            try:
+                self._networks.append(ip_network(proxy))
+            except ValueError as error:
+                raise OperatorError(f"not an IP address or network among the trusted proxies: {error}") from None
+
+    def trusts(self, address: str) -> bool:
+        """Whether this is one of them."""
+        if not self._networks:
+            return False
+        parsed = _parse(address)
+        return parsed is not None and any(parsed in network for network in self._networks)
+
+    def client(self, address: str, forwarded: Sequence[bytes]) -> str:
+        """Return the client's address: of a peer that is trusted, the last hop that is not.
+
+        `forwarded` are the values of `X-Forwarded-For` in their order. What a trusted proxy did not write is not
+        looked at, and what is no address is not believed.
+        """
+        if not forwarded or not self.trusts(address):
+            return address
+        for hop in reversed(b",".join(forwarded).decode("latin-1").split(",")):
+            parsed = _parse(_without_port(hop.strip()))
+            if parsed is None:
+                return address
+            address = str(parsed)
+            if not self.trusts(address):
+                return address
+        return address
+
+
+class Admission:
+    """Counts who is there and refuses who is too many. One per node; all limits 0 = none."""
+
+    def __init__(self, *, per_address: int = 200, total: int = 0, rate: float = 0.0) -> None:
+        self.draining = False
+        self._per_address = per_address
+        self._total = total
+        self._rate = rate
+        self._bucket: TokenBucket | None = None
+        self._counts: dict[str, int] = {}
+        self._open = 0
+
+    @property
+    def connections(self) -> int:
+        """How many are admitted and not gone yet."""
+        return self._open
+
+    def admit(self, address: str, now: float) -> Refusal | None:
+        """Count one in, or say why not; `now` in seconds. Whoever is admitted must be released."""
+        if self.draining:
+            return DRAINING
+        host = _host(address)
+        count = self._counts.get(host, 0)
+        if address and 0 < self._per_address <= count:
+            return TOO_MANY
+        if 0 < self._total <= self._open:
+            return FULL
+        if self._rate and not self._in_time(now):
+            return TOO_FAST
+        self._counts[host] = count + 1
+        self._open += 1
+        return None
+
+    def release(self, address: str) -> None:
+        """Count one out."""
+        host = _host(address)
+        left = self._counts[host] - 1
+        if left:
+            self._counts[host] = left
+        else:
+            del self._counts[host]
+        self._open -= 1
+
+    def _in_time(self, now: float) -> bool:
+        if self._bucket is None:
+            self._bucket = TokenBucket(rate=self._rate, burst=self._rate, now=now)
+        return self._bucket.take(now)
+
+
+def _host(address: str) -> str:
+    """Return what the limit per address counts by: the address, or the network of an IPv6 host."""
+    if ":" not in address:
+        return address
+    parsed = _parse(address)
+    if not isinstance(parsed, IPv6Address):
+        return address
+    return str(IPv6Network((parsed, _HOST_PREFIX), strict=False).network_address)
+
+
+def _parse(text: str) -> Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def _without_port(hop: str) -> str:
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop

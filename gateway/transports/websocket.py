@@ -1,0 +1,289 @@
+"""The WebSocket transport under our own server: after the handshake the connection owns the socket.
+
+Frames reach the receiver as plain calls; there is no task, no queue and, while nothing closes, no timer per connection.
+The handshake itself is ASGI and stands in `handshake.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Literal, Protocol, cast
+
+import structlog
+from starlette.websockets import WebSocket
+
+from gateway.contracts.transport import Attach, Framing, Receiver
+from gateway.disconnects import INTERNAL_ERROR, SHUTDOWN, Disconnect
+from gateway.transports.admission import Admission
+from gateway.transports.frames import PING_FRAME, WebSocketFraming
+from gateway.transports.wire import Answer, Ended, Event, Message, WebSocketLimits, WireReader
+from gateway.types import Peer
+
+TAKE_OVER: Final = "gateway.take_over"  # the ASGI extension by which a route gives the socket away
+FRAMING: Final = WebSocketFraming()
+SERVICE_RESTART: Final = Disconnect(1012, "service restart")  # what clients see if no drain came first
+
+Initiator = Literal["client", "server", "network"]
+log = structlog.get_logger(__name__)
+
+
+class TakeOver(Protocol):
+    """The value of the extension: to be called once, after the route has accepted."""
+
+    def __call__(self, attach: Attach) -> None:
+        """Give the socket to the receiver that `attach` returns."""
+
+
+async def serve(websocket: WebSocket, *, subprotocol: str | None, attach: Attach) -> None:
+    """Accept, and hand the socket over: when this returns, the transport is attached and the route may end.
+
+    Raises whatever `attach` raises; the client then gets 1011. Cancelling before the return drops the link.
+    """
+    take_over = cast("TakeOver | None", websocket.scope.get("extensions", {}).get(TAKE_OVER))
+    if take_over is None:
+        raise RuntimeError("this server has no take-over; use gateway.transports.asgi under other ASGI servers")
+    await websocket.accept(subprotocol=subprotocol)
+    take_over(attach)
+
+
+class Unattended:
+    """The receiver of a link that nobody is attached to."""
+
+    def received(self, payload: bytes, text: bool) -> None:
+        """Drop it."""
+
+    def ponged(self) -> None:
+        """Drop it."""
+
+    def writable(self, yes: bool) -> None:
+        """Nobody writes."""
+
+    def lost(self, code: int | None, initiator: Initiator) -> None:
+        """Nobody is told."""
+
+
+NOBODY: Final = Unattended()
+
+
+class WebSocketTransport(asyncio.Protocol):
+    """One live WebSocket: a Transport to its connection, a Protocol to the event loop.
+
+    `writable` may be called from inside `write`. Frames that came in one read are held back, too, while reading is
+    held.
+    """
+
+    __slots__ = (
+        "_admission",
+        "_code",
+        "_connections",
+        "_control_bytes",
+        "_deadline",
+        "_held",
+        "_holding",
+        "_initiator",
+        "_limits",
+        "_link",
+        "_open",
+        "_reader",
+        "_receiver",
+        "peer",
+    )
+
+    framing: Framing = FRAMING
+
+    def __init__(
+        self,
+        link: asyncio.Transport,
+        *,
+        peer: Peer,
+        limits: WebSocketLimits,
+        admission: Admission,
+        connections: set[asyncio.Protocol],
+    ) -> None:
+        self.peer = peer
+        self._link = link
+        self._limits = limits
+        self._admission = admission
+        self._connections = connections
+        self._receiver: Receiver = NOBODY
+        self._reader = WireReader(limits)
+        self._open = True
+        self._holding = False
+        self._held: list[Event] | None = None  # came in one read with the frame that made the receiver hold
+        self._control_bytes = 0  # answers written since the write buffer was last seen empty
+        self._code: int | None = None
+        self._initiator: Initiator = "network"
+        self._deadline: asyncio.TimerHandle | None = None
+        link.set_write_buffer_limits(high=limits.high_water)
+        link.set_protocol(self)
+        connections.add(self)
+
+    def attach(self, attach: Attach, early: bytes) -> None:
+        """Begin: get the receiver, deliver what the client sent ahead, and let reading go on."""
+        self._receiver = attach(self)
+        if early:
+            self.data_received(early)
+        if not self._holding and not self._link.is_closing():
+            self._link.resume_reading()
+
+    # --- Transport: what the connection calls
+
+    def write(self, frames: bytes) -> None:
+        """Send whole frames."""
+        if self._open:
+            self._link.write(frames)
+
+    def backlog(self) -> int:
+        """Return the bytes that the kernel has not taken."""
+        return self._link.get_write_buffer_size()
+
+    def hold_reading(self, hold: bool) -> None:
+        """Stop or resume taking bytes from the client."""
+        if hold is self._holding or self._link.is_closing():
+            return
+        self._holding = hold
+        if hold:
+            self._link.pause_reading()
+        else:
+            asyncio.get_running_loop().call_soon(self._read_on)  # never inside a call of the connection
+
+    def ping(self) -> None:
+        """Send a WebSocket ping frame."""
+        self.write(PING_FRAME)
+
+    def close(self, disconnect: Disconnect, grace: float) -> None:
+        """Send the close frame, wait up to `grace` seconds for the client's, then abort."""
+        if not self._open or self._link.is_closing():
+            return
+        self._open = False
+        self._code, self._initiator = disconnect.code, "server"
+        self._held = None
+        self._abort_after(grace)
+        self._link.write(self._reader.close(disconnect))
+        if self._holding:
+            self._holding = False
+            self._link.resume_reading()  # or the client's close frame would never be seen
+
+    def abort(self) -> None:
+        """Drop the link at once."""
+        if self._open:
+            self._open = False
+            self._initiator = "server"
+        self._held = None
+        self._link.abort()
+
+    # --- Protocol: what the event loop calls
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes apart and hand over what they complete."""
+        self._deliver(self._reader.feed(data, asyncio.get_running_loop().time()))
+
+    def eof_received(self) -> None:
+        """The client ended its half: the event loop writes out what is buffered and closes; we bound that in time."""
+        self._open = False
+        self._abort_after(self._limits.close_timeout)
+
+    def pause_writing(self) -> None:
+        """The write buffer passed the high-water mark."""
+        if self._open:
+            self._tell_writable(yes=False)
+
+    def resume_writing(self) -> None:
+        """The write buffer drained."""
+        self._control_bytes = 0
+        if self._open:
+            self._tell_writable(yes=True)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """The link is gone: give back what it occupied, tell the receiver."""
+        self._open = False
+        self._held = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._connections.discard(self)
+        self._admission.release(self.peer.address)
+        receiver, self._receiver = self._receiver, NOBODY
+        try:
+            receiver.lost(self._code, self._initiator)
+        except Exception as error:  # noqa: BLE001 - root of the frame callbacks
+            self._failed(error)
+
+    def shutdown(self) -> None:
+        """The server goes down (called by uvicorn for every connection that is still there)."""
+        self.close(SHUTDOWN if self._admission.draining else SERVICE_RESTART, self._limits.close_timeout)
+        self._abort_after(self._limits.close_timeout)
+
+    # --- within
+
+    def _deliver(self, events: list[Event]) -> None:
+        try:
+            for index, event in enumerate(events):
+                if self._holding:
+                    self._held = events[index:]
+                    return
+                kind = type(event)
+                if kind is Message:
+                    if self._open:
+                        self._receiver.received(event.payload, event.text)  # type: ignore[union-attr] # by its kind
+                else:
+                    self._deliver_control(event)
+        except Exception as error:  # noqa: BLE001 - root of the frame callbacks
+            self._failed(error)
+
+    def _deliver_control(self, event: Event) -> None:
+        if isinstance(event, Ended):
+            self._end(event)
+        elif not self._open:
+            return
+        elif isinstance(event, Answer):
+            self._answer(event.frame)
+        else:
+            self._receiver.ponged()
+
+    def _read_on(self) -> None:
+        """Hand over what was held back, then read again, unless that made the receiver hold once more."""
+        if self._holding:
+            return
+        held, self._held = self._held, None
+        if held:
+            self._deliver(held)
+        if not self._holding:
+            self._link.resume_reading()
+
+    def _answer(self, frame: bytes) -> None:
+        """Write the answer to a ping; whoever pings without reading the answers is dropped."""
+        if not self._link.get_write_buffer_size():
+            self._control_bytes = 0
+        self._control_bytes += len(frame)
+        if self._control_bytes > self._limits.control_backlog:
+            log.info("connection.flood", address=self.peer.address, request_id=self.peer.request_id)
+            self.abort()
+        else:
+            self._link.write(frame)
+
+    def _end(self, ended: Ended) -> None:
+        """The closing handshake is done, or the client broke a rule and is told."""
+        if self._open:
+            self._open = False
+            self._code, self._initiator = ended.code, "client" if ended.by_client else "server"
+            self._abort_after(self._limits.close_timeout)
+        self._link.write(ended.frame)
+        if ended.by_client or not self._link.can_write_eof():
+            self._link.close()
+        else:
+            self._link.write_eof()  # closing with input unread would reset the link and lose the close frame
+
+    def _tell_writable(self, *, yes: bool) -> None:
+        try:
+            self._receiver.writable(yes)
+        except Exception as error:  # noqa: BLE001 - root of the frame callbacks
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        log.error("connection.failed", address=self.peer.address, request_id=self.peer.request_id, exc_info=error)
+        self.close(INTERNAL_ERROR, self._limits.close_timeout)
+
+    def _abort_after(self, grace: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = asyncio.get_running_loop().call_later(grace, self._link.abort)
