@@ -93,8 +93,8 @@ class Jwks:
         if age > STALE_SECONDS:
             self._replace({})
         self._tend_at = now + COOLDOWN_SECONDS
-        if self._flight is None and self._may_fetch(now):
-            self._flight = self._launched()
+        if self._may_fetch(now):
+            self._launch()
 
     def find(self, key_id: str) -> tuple[Key, ...] | None:
         """Return the keys of that id, or all of them for an empty id if there is but one; () = there is no such key.
@@ -119,21 +119,22 @@ class Jwks:
 
     async def fetch(self) -> None:
         """Wait for a fetch, the one under way or a new one. Never raises; cancelling leaves the fetch running."""
-        if self._flight is None:
-            self._flight = self._launched()
-        await asyncio.wait({self._flight})
+        self._launch()
+        if self._flight is not None:
+            await asyncio.wait({self._flight})
 
     def _may_fetch(self, now: float) -> bool:
         return self._flight is not None or (now >= self._next_try_at and self._http is not None)
 
-    def _launched(self) -> asyncio.Task[None]:
-        return asyncio.create_task(self._fetch(), name="jwks.fetch")
+    def _launch(self) -> None:
+        if self._flight is None and self._http is not None:
+            self._flight = asyncio.create_task(self._fetch(self._http), name="jwks.fetch")
 
-    async def _fetch(self) -> None:
+    async def _fetch(self, http: httpx.AsyncClient) -> None:
         self._failed = True
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                keys = key_set(await self._download())
+                keys = key_set(await self._download(http))
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
             self._recorder.count("jwks_refreshes", "error")
             log.warning("jwks.refresh_failed", error=type(error).__name__, detail=str(error))
@@ -148,12 +149,10 @@ class Jwks:
             self._next_try_at = now + (COOLDOWN_SECONDS if self._keys else EMPTY_COOLDOWN_SECONDS)
             self._tend_at = now + (COOLDOWN_SECONDS if self._failed else REFRESH_SECONDS)
 
-    async def _download(self) -> bytes:
-        if self._http is None:
-            raise ValueError("closed")
+    async def _download(self, http: httpx.AsyncClient) -> bytes:
         headers = {"accept": "application/json", "accept-encoding": "identity"}
         body = bytearray()
-        async with self._http.stream("GET", self._url, headers=headers, follow_redirects=False) as answer:
+        async with http.stream("GET", self._url, headers=headers, follow_redirects=False) as answer:
             if answer.status_code != HTTPStatus.OK:
                 raise ValueError(f"status {answer.status_code}")
             async for chunk in answer.aiter_raw():  # raw: what is packed all the same must not unfold in memory

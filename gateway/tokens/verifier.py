@@ -16,11 +16,12 @@ from gateway.errors import INTERNAL, TOKEN_EXPIRED, TokenError
 from gateway.tokens.cache import TokenCache
 from gateway.tokens.claims import Rules, check, good_until, identity, read
 from gateway.tokens.jwks import Jwks
-from gateway.tokens.jws import MAX_BYTES, Presented, parse
+from gateway.tokens.jws import Presented, parse
 from gateway.tokens.keys import ASYMMETRIC, Key, public_key, secret_key
 from gateway.tokens.refusals import invalid, unavailable
 from gateway.types import Identity
 
+MAX_BYTES = 8192  # more than any honest token; looked at before anything is computed from it
 CACHED_TOKENS = 50_000
 SECRET_BYTES = 32  # RFC 7518 section 3.2: a secret shorter than its hash is the weakest part
 
