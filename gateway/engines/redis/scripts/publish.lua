@@ -1,0 +1,34 @@
+-- Publish once, keep, and fan out in one atomic step, so that the order in the stream is the order on the channel.
+-- KEYS: stream, meta, result of the idempotency key
+-- ARGV: pub/sub channel, blob, history size (0 = none), history ttl, meta ttl, candidate epoch,
+--       ttl of the result (0 = no idempotency key); all ttl in ms, 0 = for ever
+-- Returns: offset (0 without history), epoch, 1 if it was known already, receivers
+local stream, meta, result = KEYS[1], KEYS[2], KEYS[3]
+local channel, blob, size, ttl, meta_ttl, candidate, result_ttl = unpack(ARGV)
+
+if result_ttl ~= "0" then
+  local known = redis.call("HMGET", result, "s", "e")
+  if known[1] then
+    return { tonumber(known[1]), known[2], 1, 0 }
+  end
+end
+
+local epoch, offset = "", 0
+if size ~= "0" then
+  epoch = identity(meta, stream, candidate, meta_ttl)
+  offset = redis.call("HINCRBY", meta, "s", 1)
+  if offset == 1 then
+    redis.call("DEL", stream)
+  end
+  redis.call("XADD", stream, "MAXLEN", "=", size, string.format("%d-0", offset), "d", blob)
+  if ttl ~= "0" then
+    redis.call("PEXPIRE", stream, ttl)
+  end
+end
+
+local receivers = redis.call("PUBLISH", channel, string.format("1:%d:%s:", offset, epoch) .. blob)
+if result_ttl ~= "0" then
+  redis.call("HSET", result, "s", offset, "e", epoch)
+  redis.call("PEXPIRE", result, result_ttl)
+end
+return { offset, epoch, 0, receivers }

@@ -1,0 +1,22 @@
+-- Take a client out, if it is there under this incarnation.
+-- KEYS: presence, users, owned
+-- ARGV: pub/sub channel, client, incarnation, member of owned, 1 = announce
+-- Returns: 1 if it was there
+local presence, users, owned = KEYS[1], KEYS[2], KEYS[3]
+local channel, client, incarnation, member, tell = unpack(ARGV)
+
+redis.call("SREM", owned, member)
+local value = redis.call("HGET", presence, client)
+if not value then
+  return 0
+end
+local holder, user, blob = parse(value)
+if holder ~= incarnation then
+  return 0
+end
+redis.call("HDEL", presence, client)
+local n = count(users, user, -1)
+if tell == "1" then
+  announce(channel, "l", n <= 0, blob)
+end
+return 1

@@ -1,0 +1,7 @@
+"""`rediss://`: the Redis engine over TLS."""
+
+from __future__ import annotations
+
+from gateway.engines.redis import create
+
+__all__ = ["create"]
