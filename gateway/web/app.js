@@ -83,6 +83,7 @@ function enter() {
     .on("unsent", onUnsent)
     .on("system", onSystem)
     .on("users", onUsers)
+    .on("left", () => view.addNote("The node has taken you out of this room.", null, "problem"))
     .on("gap", () => view.addNote("Messages are missing here: the room no longer keeps them.", null, "gap"))
     .on("error", ({ message }) => view.addNote(`The node answered: ${message}`, null, "problem"));
   chat.open();
@@ -297,4 +298,4 @@ addEventListener("online", () => {
 });
 
 if (account.name) enter();
-else view.showDoor();
+else view.showDoor(config.auth ? "" : "This node was not told where the auth service is: nobody can sign in here.");

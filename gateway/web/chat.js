@@ -25,6 +25,7 @@
  *   history    { count, recovered }                      that many `message` events from the room's history follow
  *   system     { event, user, content, timestamp }       somebody joined or left
  *   users      { users }                                 who is in the room, on all nodes
+ *   left       { room }                                  the server took us out of the room
  *   gap        {}                                        messages were lost that the server no longer keeps
  *   error      { code, message, request }
  *
@@ -244,7 +245,7 @@ export class Chat {
 
   /** After a reconnect or a question the same message may come by history and live. */
   #isNew(id) {
-    if (id.startsWith("0@")) return true; // the room keeps no history: nothing comes twice, nothing can be recovered
+    if (!id) return true; // the room keeps no history: nothing comes twice, nothing can be recovered
     if (this.#seen.has(id)) return false;
     this.#seen.add(id);
     if (this.#seen.size > REMEMBERED) this.#seen.delete(this.#seen.values().next().value);
