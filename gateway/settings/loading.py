@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from gateway.errors import OperatorError
 from gateway.settings.channel import NamespaceSettings
@@ -22,7 +23,7 @@ NO_KEY: Final = (
     "client.token.hmac_secret_key (a shared secret), or client.insecure = true (for development only)"
 )
 _NAMESPACES: Final = "channel.namespaces"
-_VERBS: Final = re.compile(r"^(Input|Value error,|String|List|Tuple) ?")
+_SUBJECT: Final = re.compile(r"^(Input|Value error,|String) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Checked:
 
 @dataclass(slots=True)
 class _Sorted:
-    own: Tree = field(default_factory=dict)
+    own: list[Tree] = field(default_factory=list)
     mapped: Tree = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -61,14 +62,17 @@ def check(
     """Read all sources and say everything that is wrong or ignored; `settings` may stand beside a missing key."""
     sources = [from_file(config)] if config else []
     sources += [from_environ(environ), from_flags(flags or {})]
-    found = _sort(merge(sources), sources)
-    faults = [fault for source in sources for fault in source.faults] + found.faults
+    found = _Sorted()
+    for source in sources:
+        _sort(source, found)
+    own = merge(found.own)
+    faults = [fault for source in sources for fault in source.faults] + found.faults + _map(found.mapped, own)
     if faults:
         return Checked(None, faults, found.warnings)
     try:
-        settings = Settings.model_validate(found.own)
+        settings = Settings.model_validate(own)
     except ValidationError as error:
-        return Checked(None, [_invalid(it["loc"], it["msg"], sources) for it in error.errors()], found.warnings)
+        return Checked(None, [_invalid(it, sources) for it in error.errors()], found.warnings)
     if settings.client.insecure:
         found.warnings.append("client.insecure: everybody may do everything; for development only")
     elif not settings.client.token.has_key:
@@ -76,23 +80,22 @@ def check(
     return Checked(settings, faults, found.warnings)
 
 
-def _sort(tree: Tree, sources: Sequence[Source]) -> _Sorted:
-    found = _Sorted()
-    for key, value in _leaves(tree, ""):
+def _sort(source: Source, found: _Sorted) -> None:
+    own: Tree = {}
+    for key, value in _leaves(source.tree, ""):
         it = classify(key)
         if it.kind == "ours":
-            put(found.own, key, value)
+            put(own, key, value)
         elif it.kind == "mapped":
             found.mapped[key] = value
         elif it.kind == "refused" and it.asks(value):
-            found.faults.append(f"{_label(key, sources)}: not supported: {it.why}")
+            found.faults.append(f"{source.label(key)}: not supported: {it.why}")
         elif it.kind == "ignored" and it.asks(value):
-            found.warnings.append(f"{_label(key, sources)}: ignored: {it.why}")
+            found.warnings.append(f"{source.label(key)}: ignored: {it.why}")
         elif it.kind in ("unknown", "section"):
-            found.faults.append(_unknown(key, it.kind, sources))
-    _fold_namespaces(found.own)
-    _fold_engine(found)
-    return found
+            found.faults.append(f"{source.label(key)}: {_unknown(key, it.kind, source)}")
+    _fold_namespaces(own)
+    found.own.append(own)
 
 
 def _leaves(tree: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
@@ -115,36 +118,30 @@ def _fold_namespaces(own: Tree) -> None:
             channel["namespaces"] = entries
 
 
-def _fold_engine(found: _Sorted) -> None:
+def _map(theirs: Mapping[str, object], own: Tree) -> list[str]:
     try:
-        mapped = map_engine(found.mapped)
+        mapped = map_engine(theirs)
     except ValueError as error:
-        found.faults.append(str(error))
-        return
+        return [str(error)]
     for key, value in mapped.items():
-        if get(found.own, key) is None:  # what is said in our own words wins
-            put(found.own, key, value)
+        if get(own, key) is None:  # what is said in our own words wins
+            put(own, key, value)
+    return []
 
 
-def _label(key: str, sources: Sequence[Source]) -> str:
-    plain = key.partition("[")[0]
-    for source in reversed(sources):
-        if get(source.tree, plain) is not None:
-            label = source.label(plain)
-            return label.replace(plain, key) if plain in label else f"{label}: {key}" if plain != key else label
-    return key
-
-
-def _unknown(key: str, kind: str, sources: Sequence[Source]) -> str:
-    label = _label(key, sources)
+def _unknown(key: str, kind: str, source: Source) -> str:
     if kind == "section":
-        return f"{label}: is a section and holds keys"
+        return "is a section and holds keys"
     entry = key.rpartition(".")[0]
     names = [f"{entry}.{it}" for it in NamespaceSettings.model_fields] if entry.endswith("]") else settable()
     meant = nearest(key.replace('"', ""), names)
-    return f"{label}: no such setting" + (f"; did you mean {meant}?" if meant else "")
+    return "no such setting" + (f"; did you mean {source.spell(meant)}?" if meant else "")
 
 
-def _invalid(location: Sequence[int | str], message: str, sources: Sequence[Source]) -> str:
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    return f"{_label(key, sources)}: {_VERBS.sub('', message)}"
+def _invalid(error: ErrorDetails, sources: Sequence[Source]) -> str:
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).lstrip(".")
+    field = key.partition("[")[0]
+    label = next((it.label(key) for it in reversed(sources) if get(it.tree, field) is not None), key)
+    if error["type"] in ("tuple_type", "list_type"):
+        return f"{label}: should be a list (in a variable, one JSON value)"
+    return f"{label}: {_SUBJECT.sub('', error['msg'])}"

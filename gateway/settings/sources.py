@@ -12,7 +12,7 @@ from typing import Final
 
 import yaml
 
-from gateway.settings.classify import classify, nearest, own_keys, settable
+from gateway.settings.classify import own_keys
 
 Tree = dict[str, object]
 PREFIX: Final = "GATEWAY_"
@@ -29,16 +29,22 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
 
 @dataclass(slots=True)
 class Source:
-    """One source; `label` names a key the way somebody wrote it there."""
+    """One source; `spell` gives a key the way it is written there, `where` what to add to find it."""
 
     tree: Tree = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-    label: Callable[[str], str] = str
+    spell: Callable[[str], str] = str
+    where: str = ""
+
+    def label(self, key: str) -> str:
+        """Name a key so that an operator finds it; what stands inside a list keeps its place in brackets."""
+        option, bracket, inside = key.partition("[")
+        return f"{self.spell(option)}{bracket}{inside}{self.where}"
 
 
 def from_file(path: Path) -> Source:
     """Read TOML, YAML or JSON, as the name of the file ends."""
-    source = Source(label=lambda key: f"{key} in {path.name}")
+    source = Source(where=f" in {path.name}")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         source.faults.append(f"{path}: a configuration file ends in .toml, .yaml, .yml or .json")
@@ -59,7 +65,7 @@ def from_file(path: Path) -> Source:
 
 def from_environ(environ: Mapping[str, str]) -> Source:
     """Take `GATEWAY_A__B` as `a.b`; names that Kubernetes injects for a Service called gateway are left alone."""
-    source = Source(label=variable)
+    source = Source(spell=variable)
     for name in sorted(environ):
         if name.startswith(PREFIX) and not _injected(name, environ):
             _take(source, name, environ[name])
@@ -68,7 +74,7 @@ def from_environ(environ: Mapping[str, str]) -> Source:
 
 def from_flags(flags: Mapping[str, object]) -> Source:
     """Take settings by their dotted names; None = the flag was not given."""
-    source = Source(label=lambda key: f"{key} (flag)")
+    source = Source(where=" (flag)")
     for key, value in flags.items():
         if value is not None:
             put(source.tree, key, value)
@@ -101,11 +107,11 @@ def get(tree: Mapping[str, object], key: str) -> object:
     return value
 
 
-def merge(sources: Sequence[Source]) -> Tree:
+def merge(trees: Sequence[Tree]) -> Tree:
     """Lay the trees over each other, the last on top; lists are replaced whole."""
     merged: Tree = {}
-    for source in sources:
-        _overlay(merged, source.tree)
+    for tree in trees:
+        _overlay(merged, tree)
     return merged
 
 
@@ -127,12 +133,8 @@ def _injected(name: str, environ: Mapping[str, str]) -> bool:
 
 def _take(source: Source, name: str, text: str) -> None:
     key = name.removeprefix(PREFIX).lower().replace("__", ".")
-    kind = own_keys().get(key)
-    if kind == "section":
+    if own_keys().get(key) == "section":
         source.faults.append(f"{name}: is a section; set {name}__<KEY>")
-    elif kind is None and classify(key).kind == "unknown":
-        meant = nearest(name, map(variable, settable()))
-        source.faults.append(f"{name}: no such setting" + (f"; did you mean {meant}?" if meant else ""))
     else:
         put(source.tree, key, _parse(source, name, text))
 
