@@ -160,9 +160,8 @@ class WebSocketTransport(asyncio.Protocol):
         self._held = None
         self._abort_after(grace)
         self._link.write(self._reader.close(disconnect))
-        if self._holding:
-            self._holding = False
-            self._link.resume_reading()  # or the client's close frame would never be seen
+        self._holding = False
+        self._link.resume_reading()  # or the client's close frame would never be seen
 
     def abort(self) -> None:
         """Drop the link at once."""

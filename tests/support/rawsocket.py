@@ -133,12 +133,13 @@ class RawSocket:
         return ReceivedFrame(first & 0x0F, await self.exactly(length), bool(first & 0x80))
 
     async def rest(self) -> bytes:
-        """Read until the server closes."""
+        """Read until the server closes, then close."""
         try:
             while True:
                 await self._more()
         except EOFError:
             data, self._buffer = self._buffer, b""
+            self.close()
             return data
 
     def close(self) -> None:
