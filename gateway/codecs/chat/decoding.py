@@ -103,7 +103,7 @@ def _parse_slash(line: str) -> Request:
             target, _, message = rest.strip().partition(" ")
             if not message:
                 raise BadMessage("private_chat", "say /pm <user> <text>")
-            return PrivateChat(target, message)
+            return PrivateChat(target, message.lstrip())
         case "/users":
             return Users()
         case "/history":

@@ -1,0 +1,1 @@
+"""Tests: gateway.codecs.centrifuge_json."""

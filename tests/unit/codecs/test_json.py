@@ -1,0 +1,50 @@
+"""JSON on its way out and in."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.codecs._json import dump, mend_surrogates, one_line
+
+
+@pytest.mark.parametrize(
+    "value", ["", "a", 'q"\\', "grüß dich", None, 5, 2**80, {"a": [1, True]}, "\ud83d", {"\ud83d": 1}]
+)
+def test_dump_round_trips(value: object) -> None:
+    """Every value we encode comes back as it was, the ones that orjson refuses too."""
+    assert value == json.loads(dump(value))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"a":1}', b'{"a":1}'),
+        (b'{\n "a":\r\n1}', b'{  "a":  1}'),
+        (b'"a\\nb"', b'"a\\nb"'),
+        (b"", b"null"),
+    ],
+)
+def test_one_line(data: bytes, expected: bytes) -> None:
+    """Line ends between tokens go, those inside strings are escapes and stay, nothing becomes null."""
+    assert expected == one_line(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (rb'"plain"', rb'"plain"'),
+        (rb'"\ud83d\ude00"', rb'"\ud83d\ude00"'),
+        (rb'"\ud83d"', rb'"\ufffd"'),
+        (rb'"\uDE00x"', rb'"\ufffdx"'),
+        (rb'"\ud83d\ud83d\ude00"', rb'"\ufffd\ud83d\ude00"'),
+        (rb'"\\ud83d"', rb'"\\ud83d"'),
+        (rb'"\\\ud83d\n"', rb'"\\\ufffd\n"'),
+        (rb'"\u0041\t"', rb'"\u0041\t"'),
+        (b'"\\', b'"\\'),
+    ],
+)
+def test_mend_surrogates(data: bytes, expected: bytes) -> None:
+    """Only surrogates without a partner are replaced, and an escaped backslash is not taken for the start of one."""
+    assert expected == mend_surrogates(data)
