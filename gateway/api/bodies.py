@@ -22,7 +22,7 @@ class RefusedError(Exception):
 class Payload(msgspec.Struct, kw_only=True):
     """A publication to be: raw JSON in `data`, or JSON in base64 in `b64data`."""
 
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     b64data: str = ""
     skip_history: bool = False
     tags: dict[str, str] = {}
@@ -34,7 +34,7 @@ class Payload(msgspec.Struct, kw_only=True):
     def raw(self) -> bytes:
         """Return the data as JSON on one line. Raises RefusedError."""
         if not self.b64data:
-            return one_line(bytes(self.data))
+            return one_line(b"" if isinstance(self.data, msgspec.UnsetType) else bytes(self.data))
         try:
             return one_line(base64.b64decode(self.b64data, validate=True))
         except binascii.Error:

@@ -1,0 +1,1 @@
+"""Servers of others' making, started by the bench and measured in the same run."""
