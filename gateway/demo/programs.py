@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sysconfig
@@ -22,6 +21,7 @@ from gateway.demo.plan import HOST, Plan
 from gateway.errors import OperatorError
 
 _ANSWER_WITHIN: Final = 2.0  # seconds
+_SIGN_IN_WITHIN: Final = 20.0  # seconds; hashing a password is slow on purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +69,21 @@ def nodes(plan: Plan, redis: str, api_key: str) -> Iterator[Program]:
 
 def signing_key(plan: Plan) -> Path:
     """Return the file of the auth service's private key."""
-    return plan.directory / "signing_key.pem"
+    return plan.directory / "auth_key.pem"
 
 
 async def add_users(plan: Plan, passwords: Mapping[str, str]) -> None:
-    """Have the demo's users in the auth service's database. Raises OperatorError."""
-    for user, password in passwords.items():
-        process = await asyncio.create_subprocess_exec(
-            *(script("auth-service"), "user", "add", user, "--password-stdin", "--if-missing"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=clean_environment() | _auth_env(plan),
-        )
-        _, problem = await process.communicate(password.encode())
-        if process.returncode:
-            raise OperatorError(f"user {user} could not be added: {problem.decode(errors='replace').strip()}")
+    """See to it that each user can sign in with the password that we print. Raises OperatorError."""
+    async with httpx.AsyncClient(base_url=plan.auth_url, trust_env=False, timeout=_SIGN_IN_WITHIN) as client:
+        for user, password in passwords.items():
+            form = {"username": user, "password": password}
+            if (await client.post("/login", json=form)).is_success:
+                continue
+            answer = await client.post("/register", json=form)
+            if answer.status_code == httpx.codes.CONFLICT:
+                raise OperatorError(f"{user} has another password by now: remove {plan.directory} and start again")
+            if answer.is_error:
+                raise OperatorError(f"{user} could not be registered: the auth service answered {answer.status_code}")
 
 
 def script(name: str) -> str:
@@ -149,6 +148,6 @@ def _without_password(url: str) -> str:
 def _auth_env(plan: Plan) -> dict[str, str]:
     return {
         "AUTH_DATABASE_URL": f"sqlite+aiosqlite:///{(plan.directory / 'auth.db').resolve()}",
-        "AUTH_SIGNING_KEY_FILE": str(signing_key(plan).resolve()),
-        "AUTH_ALLOWED_ORIGINS": json.dumps(plan.origins),
+        "AUTH_KEY_FILE": str(signing_key(plan).resolve()),
+        "AUTH_CORS_ORIGINS": json.dumps(plan.origins),
     }

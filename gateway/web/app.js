@@ -270,7 +270,7 @@ $("sign-out").addEventListener("click", () => signOut());
 $("hurry").addEventListener("click", hurry);
 $("newer").addEventListener("click", view.toEnd);
 $("composer").addEventListener("submit", submit);
-$("target").addEventListener("change", () => pick($("target").value));
+$("target").addEventListener("change", () => view.pickTarget($("target").value)); // the focus stays: arrow keys go on
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Escape") pick("");
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

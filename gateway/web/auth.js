@@ -87,7 +87,7 @@ export class Account {
       throw new Error(`The auth service at ${this.#url} does not answer.`);
     }
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Refused(response.status, inWords(response.status, answer.detail));
+    if (!response.ok) throw new Refused(response.status, inWords(response.status, answer.message ?? answer.detail));
     return answer;
   }
 
