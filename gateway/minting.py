@@ -1,0 +1,50 @@
+"""Signs a token by hand, for trying things out and for tests; in production the auth service does this."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from gateway.errors import OperatorError
+from gateway.tokens.keys import public_key
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the token says; `ttl` in seconds, an empty audience or issuer is left out."""
+
+    user: str
+    ttl: float
+    channels: Sequence[str] = ()
+    audience: str = ""
+    issuer: str = ""
+
+    def claims(self) -> dict[str, object]:
+        """Return the claims, from now on."""
+        now = int(time.time())
+        claims: dict[str, object] = {"sub": self.user, "iat": now, "exp": now + round(self.ttl)}
+        optional = {"aud": self.audience, "iss": self.issuer, "channels": list(self.channels)}
+        return claims | {name: value for name, value in optional.items() if value}
+
+
+def sign_with_key(order: Order, file: Path) -> str:
+    """Sign with a private key in PEM form; algorithm and key id follow from the key. Raises OperatorError."""
+    try:
+        pem = file.read_bytes()
+        private = load_pem_private_key(pem, password=None)
+    except OSError as error:
+        raise OperatorError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError) as error:
+        raise OperatorError(f"{file}: is no private key in PEM form without a password: {error}") from None
+    key = public_key(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return jwt.encode(order.claims(), pem, algorithm=next(iter(key.algorithms)), headers={"kid": key.key_id})
+
+
+def sign_with_secret(order: Order, secret: str) -> str:
+    """Sign with a shared secret (HS256)."""
+    return jwt.encode(order.claims(), secret, algorithm="HS256")
