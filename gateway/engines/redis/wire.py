@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import structlog
 from hiredis import ProtocolError, PushNotification, Reader, pack_command
@@ -122,9 +122,9 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - tells the type checker what streams are
-        self._transport = transport
-        transport.set_write_buffer_limits(high=WRITE_LIMIT)
+        stream = cast("asyncio.Transport", transport)  # uvloop's are streams without being asyncio.Transport
+        self._transport = stream
+        stream.set_write_buffer_limits(high=WRITE_LIMIT)
 
     def pause_writing(self) -> None:
         """Refuse commands until the server reads again."""
