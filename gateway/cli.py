@@ -71,7 +71,7 @@ def serve(
         bool | None, typer.Option("--reuse-port", help="Share the port with other processes (SO_REUSEPORT).")
     ] = None,
 ) -> None:
-    r"""Run one node until SIGTERM or Ctrl-C.
+    """Run one node until SIGTERM or Ctrl-C.
 
     Every setting can stand in the file or in a variable: client.insecure is GATEWAY_CLIENT__INSECURE. Flags win over
     variables, variables over the file. `gateway check-config --print toml` shows all settings.
@@ -97,7 +97,7 @@ def demo(
     directory: Annotated[Path, typer.Option(help="Where keys, users and logs are kept.")] = Path(".demo"),
     redis: Annotated[str, typer.Option(metavar="URL", help="Use this Redis instead of bringing one along.")] = "",
 ) -> None:
-    r"""Run everything on this machine: Valkey, the auth service, two nodes and the chat page.
+    """Run everything on this machine: Valkey, the auth service, two nodes and the chat page.
 
     \b
     Examples:
@@ -120,7 +120,7 @@ def token(
     audience: Annotated[str, typer.Option(help="Claim `aud`; empty: none.")] = "gateway",
     issuer: Annotated[str, typer.Option(help="Claim `iss`; empty: none.")] = "",
 ) -> None:
-    r"""Print a token for a user, signed by hand; without --key and --hmac with the key of `gateway demo`.
+    """Print a token for a user, signed by hand; without --key and --hmac with the key of `gateway demo`.
 
     \b
     Examples:
@@ -147,7 +147,7 @@ def check_config(
         typer.Option("--print", help="Print all settings as they stand, secrets masked."),
     ] = None,
 ) -> None:
-    r"""Say what is wrong or without effect in a file and in the variables, all at once.
+    """Say what is wrong or without effect in a file and in the variables, all at once.
 
     \b
     Examples:
