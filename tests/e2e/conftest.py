@@ -31,7 +31,8 @@ def _demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 @pytest.fixture(scope="session", name="browser")
 def _browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
+        found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+        browser = playwright.chromium.launch(executable_path=next(found, None), args=list(FLAGS))
         yield browser
         browser.close()
 

@@ -115,7 +115,7 @@ def test_other_node_goes_on_where_the_first_left_off(demo: Demo, visit: Visit, r
     alice.say("here")
     bob.message("here")
 
-    alice.page.get_by_label("Node").select_option("node-2")
+    alice.page.get_by_label("Node").select_option(demo.second_node)
     alice.note("Connected again, to node-2.")
     bob.say("there")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, Route, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
 
 from tests.e2e.running import Demo
 
@@ -27,16 +27,15 @@ class Visitor:
         context = browser.new_context(viewport={"width": width, "height": 720})
         visitor = cls(demo, context.new_page(), name)
         visitor.page.set_default_timeout(PATIENCE)
-        visitor.page.on("pageerror", visitor._broke)
-        visitor.page.on("console", visitor._complained)
+        faults = visitor.faults
+
+        def complained(message: ConsoleMessage) -> None:
+            if "Content Security Policy" in message.text:
+                faults.append(message.text)
+
+        visitor.page.on("pageerror", lambda error: faults.append(error.message))
+        visitor.page.on("console", complained)
         return visitor
-
-    def _broke(self, error: Error) -> None:
-        self.faults.append(error.message)
-
-    def _complained(self, message: ConsoleMessage) -> None:
-        if "Content Security Policy" in message.text:
-            self.faults.append(message.text)
 
     def close(self) -> None:
         """Close the window."""
