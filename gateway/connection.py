@@ -56,6 +56,7 @@ class Connection(Outbox):
 
     __slots__ = (
         "blocked_since",
+        "booked",
         "closing",
         "dialect",
         "gone",
@@ -99,6 +100,7 @@ class Connection(Outbox):
         self.reading_held = False
         self.blocked_since = inf
         self.timer_tick = 0
+        self.booked = inf  # when the wheel looks at us next
         self.opened_at = shell.clock.monotonic()
         self.received_count = 0
         self.sent_count = 0
@@ -197,7 +199,8 @@ class Connection(Outbox):
             self.close(SLOW)
         elif self.session.deadline <= now:
             self.perform(self.session.tick(now))
-        return self._deadline()
+        self.booked = self._deadline()
+        return self.booked
 
     # --- commands
 
@@ -299,11 +302,16 @@ class Connection(Outbox):
     def _deadline(self) -> float:
         if self.gone:
             return inf
-        return min(self.session.deadline, self.blocked_since + self.shell.stall_timeout)
+        if self.blocked:
+            return min(self.session.deadline, self.blocked_since + self.shell.stall_timeout)
+        return self.session.deadline
 
     def _book(self) -> None:
-        """Have the wheel look at us in time."""
-        self.shell.wheel.schedule(self._deadline(), self)
+        """Have the wheel look at us in time, if it is to be sooner than it was."""
+        deadline = self._deadline()
+        if deadline < self.booked:
+            self.booked = deadline
+            self.shell.wheel.schedule(deadline, self)
 
     def _depart(self) -> None:
         if self.gone:
