@@ -66,10 +66,9 @@ class Session(State):
         """Take one command."""
         if self.phase is not Phase.OPEN:
             return connecting.receive(self, command, now)
-        if isinstance(command, messages.Pong):
-            return heartbeat.pong(self)
-        if self.bucket is not None and not self.bucket.take(now):
-            return self._overloaded(command, self.bucket.refusing(now))
+        bucket = self.bucket
+        if bucket is not None and not isinstance(command, messages.Pong) and not bucket.take(now):
+            return self._overloaded(command, bucket.refusing(now))
         return self._dispatch(command)
 
     def resolve(self, effect: Effect, outcome: Outcome, now: float) -> list[Effect]:

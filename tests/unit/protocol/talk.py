@@ -11,7 +11,7 @@ from gateway.protocol.channels import ChannelOptions, Namespaces
 from gateway.protocol.effects import Close, Effect, Join, Joined, Outcome, Send, Verified, Verify
 from gateway.protocol.messages import Command, Connect, Push, Reply, Result, Subscribe
 from gateway.protocol.policy import Policy
-from gateway.protocol.session import Session
+from gateway.protocol.session import Phase, Session
 from gateway.types import Channel, ConnectionId, Identity, Position, Publication, UserId
 
 ME = ConnectionId("7c1d6d0e-0000-4000-8000-000000000001")
@@ -114,6 +114,10 @@ class Talk:
     def wall(self) -> float:
         """The Unix time that belongs to `now`."""
         return WALL + self.now - 1000.0
+
+    def phase(self) -> Phase:
+        """Return the phase; a call, because a type checker does not expect an attribute to change by itself."""
+        return self.session.phase
 
     def say(self, command: Command) -> list[Effect]:
         """Hand over one command."""

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.disconnects import BAD_REQUEST
+from gateway.errors import EngineFault
+from gateway.protocol.effects import Notified, Notify, PublishTo, Verify
+from gateway.protocol.messages import Message, MessageResult, Publish, PublishResult, Subscribe
+from gateway.protocol.values import Published, PublishOptions
+from gateway.types import Channel, ClientInfo, Grant, UserId
+from tests.unit.protocol.talk import ALICE, ME, ROOM, TOP, Talk, answer, closing, error, only
+
+BOB = UserId("bob")
+DATA = b'{"message":"hi"}'
+
+
+def test_a_subscriber_publishes() -> None:
+    """With the history of the namespace and the identity of the connection; the reply waits for the broker."""
+    talk = Talk().subscribed(ROOM, info=b'"A"')
+    effect = only(talk.say(Publish(3, ROOM, DATA)), PublishTo)
+    options = PublishOptions(100, 60.0, 600.0, info=ClientInfo(ALICE, ME, b'"A"'))
+    assert PublishTo(3, ROOM, DATA, options) == effect
+    assert PublishResult() == answer(talk.resolve(effect, Published(TOP)))
+
+
+def test_each_publication_has_options_of_its_own() -> None:
+    """The shell writes the time into them, and several may be under way."""
+    talk = Talk().subscribed(ROOM)
+    first, second = (only(talk.say(Publish(ref, ROOM, DATA)), PublishTo) for ref in (3, 4))
+    assert first.options is not second.options
+
+
+def test_any_client_publishes_without_history() -> None:
+    """Where the namespace lets every client publish and keeps nothing."""
+    effect = only(Talk().opened().say(Publish(3, Channel("open:x"), DATA)), PublishTo)
+    assert PublishOptions(info=ClientInfo(ALICE, ME)) == effect.options
+
+
+def test_the_info_of_the_channel_comes_along() -> None:
+    """A subscription's own info is seen in its channel, and only there."""
+    talk = Talk().opened()
+    grant = Grant(info=b'"I"')
+    for channel in (ROOM, Channel("open:x")):
+        talk.join_all(talk.verify(talk.say(Subscribe(2, channel, token="t")), channel=channel, grant=grant))
+        effect = only(talk.say(Publish(3, channel, DATA)), PublishTo)
+        assert ClientInfo(ALICE, ME, None, b'"I"') == effect.options.info
+    assert ClientInfo(ALICE, ME) == only(talk.say(Publish(3, Channel("open:y"), DATA)), PublishTo).options.info
+
+
+@pytest.mark.parametrize(
+    ("channel", "data", "code"),
+    [
+        ("nope:x", DATA, 102),
+        ("open:\n", DATA, 107),
+        ("chat:other", DATA, 103),
+        ("bare:x", DATA, 103),
+        ("#bob", DATA, 103),
+        ("chat:#bob", DATA, 103),
+        ("open:x", b"", 107),
+        ("objects:x", b"", 107),
+        ("objects:x", b"[]", 107),
+        ("objects:x", b' \n{"a":1}', None),
+        ("open:x", b"null", None),
+    ],
+)
+def test_what_may_be_published(channel: str, data: bytes, code: int | None) -> None:
+    """Unknown, not allowed, or not of the shape the namespace wants."""
+    talk = Talk().subscribed("bare:x")
+    effects = talk.say(Publish(3, Channel(channel), data))
+    if code is None:
+        assert isinstance(effects[0], PublishTo)
+    else:
+        assert error(effects) == code
+
+
+def test_a_subscriber_without_the_right_is_not_taken_for_one_with_it() -> None:
+    """The shape of the data is checked for subscribers too, and so is the right to publish."""
+    talk = Talk().subscribed(ROOM, "bare:x")
+    assert error(talk.say(Publish(3, ROOM, b""))) == 107
+    assert error(talk.say(Publish(3, Channel("bare:x"), DATA))) == 103
+
+
+def test_everybody_publishes_where_the_server_is_insecure_but_not_in_anothers_name() -> None:
+    """Personal channels stay the server's."""
+    talk = Talk(insecure=True).opened(user="")
+    assert isinstance(talk.say(Publish(3, Channel("bare:x"), DATA))[0], PublishTo)
+    assert error(talk.say(Publish(3, Channel("#bob"), DATA))) == 103
+
+
+def test_publishing_nowhere_ends_the_connection() -> None:
+    """An empty channel is no channel."""
+    assert closing(Talk().opened().say(Publish(3, Channel(""), DATA))) is BAD_REQUEST
+
+
+@pytest.mark.parametrize("kind", ["down", "timeout", "lost", "refused", "oom", "readonly"])
+def test_the_broker_fails(kind: str) -> None:
+    """The client may try again: temporary, whatever happened."""
+    talk = Talk().subscribed(ROOM)
+    effect = only(talk.say(Publish(3, ROOM, DATA)), PublishTo)
+    assert error(talk.resolve(effect, EngineFault(kind))) == 100
+
+
+# --- private messages
+
+
+def test_a_private_message() -> None:
+    """Under the sender's own identity, without history; the sender learns whether anybody was there."""
+    talk = Talk(private_messages=True).opened()
+    effect = only(talk.say(Message(3, BOB, DATA)), Notify)
+    assert Notify(3, BOB, DATA, PublishOptions(info=ClientInfo(ALICE, ME))) == effect
+    assert MessageResult(BOB, delivered=False) == answer(talk.resolve(effect, Notified(delivered=False)))
+    assert error(talk.resolve(effect, EngineFault("down"))) == 100
+
+
+@pytest.mark.parametrize(("user", "data"), [("", DATA), ("a,b", DATA), ("a#b", DATA), ("x" * 201, DATA), ("bob", b"")])
+def test_a_private_message_to_nobody(user: str, data: bytes) -> None:
+    """Who cannot have a personal channel cannot be written to; and there must be something to say."""
+    assert error(Talk(private_messages=True).opened().say(Message(3, UserId(user), data))) == 107
+
+
+def test_private_messages_are_the_servers_rule() -> None:
+    """Off means refused, whatever the namespaces say."""
+    assert error(Talk().opened().say(Message(3, BOB, DATA))) == 103
+
+
+def test_publishing_while_the_token_of_the_channel_is_checked() -> None:
+    """A subscription that does not stand yet gives no rights."""
+    talk = Talk().opened()
+    assert isinstance(talk.say(Subscribe(2, ROOM, token="t"))[0], Verify)
+    assert error(talk.say(Publish(3, ROOM, DATA))) == 103
