@@ -6,7 +6,8 @@
 local stream, meta = KEYS[1], KEYS[2]
 local candidate, meta_ttl, limit, first, last, newest_first = unpack(ARGV)
 
-local epoch, top = identity(meta, stream, candidate, meta_ttl)
+local epoch, top = identity(meta, stream, candidate)
+live(meta, meta_ttl)
 if limit == "0" then
   return { epoch, top, {} }
 end

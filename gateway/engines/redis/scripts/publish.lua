@@ -15,20 +15,19 @@ end
 
 local epoch, offset = "", 0
 if size ~= "0" then
-  epoch = identity(meta, stream, candidate, meta_ttl)
+  epoch = identity(meta, stream, candidate)
   offset = redis.call("HINCRBY", meta, "s", 1)
   if offset == 1 then
     redis.call("DEL", stream)
   end
   redis.call("XADD", stream, "MAXLEN", "=", size, string.format("%d-0", offset), "d", blob)
-  if ttl ~= "0" then
-    redis.call("PEXPIRE", stream, ttl)
-  end
+  live(stream, ttl)
+  live(meta, meta_ttl)
 end
 
 local receivers = redis.call("PUBLISH", channel, string.format("1:%d:%s:", offset, epoch) .. blob)
 if result_ttl ~= "0" then
   redis.call("HSET", result, "s", offset, "e", epoch)
-  redis.call("PEXPIRE", result, result_ttl)
+  live(result, result_ttl)
 end
 return { offset, epoch, 0, receivers }
