@@ -10,10 +10,12 @@ import orjson
 
 _LF, _CR, _BACKSLASH = b"\n\r\\"  # looking for a number in bytes is five times faster than for a slice
 
-# A backslash occurs in JSON only inside strings, where it begins an escape: so these alternatives, tried in order, walk
-# from escape to escape, and the second one is a surrogate that has no partner.
-_ESCAPE: Final = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+# A backslash occurs in JSON only inside strings, where it begins an escape. So the first alternative runs over all that
+# is well, escape by escape and pairs of surrogates as one, and the second can only be a surrogate without a partner.
+_MENDABLE: Final = re.compile(
+    rb"(?:[^\\]+|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})+"
+    rb"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
+    re.DOTALL,
 )
 
 
@@ -42,4 +44,4 @@ def mend_surrogates(data: bytes) -> bytes:
     """
     if _BACKSLASH not in data:
         return data
-    return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)
+    return _MENDABLE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)

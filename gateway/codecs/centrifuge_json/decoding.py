@@ -21,6 +21,7 @@ from gateway.protocol.messages import Command
 from gateway.types import Channel, Position
 
 _REJECT_UNRECOVERED: Final = 2  # bit of `flag`
+_PONG: Final = b"{}"
 _DELTAS: Final = frozenset({"", "fossil"})
 _COMMAND_LINE: Final = COMMAND_LINE.decode
 
@@ -32,14 +33,18 @@ def decode_frame(payload: bytes, text: bool) -> Sequence[Command]:
     commands: list[Command] = []
     try:
         for line in payload.removesuffix(b"\n").split(b"\n"):
-            commands.append(_command(_COMMAND_LINE(line)))  # noqa: PERF401 - those ahead of a fault are needed
+            if line == _PONG:  # all that an idle client sends
+                commands.append(messages.Pong())
+                continue
+            try:
+                request = _COMMAND_LINE(line)
+            except msgspec.DecodeError:
+                request = _COMMAND_LINE(mend_surrogates(line))
+            commands.append(_command(request))
     except DecodeError as fault:
         fault.before = commands
         raise
     except (msgspec.DecodeError, RecursionError):
-        mended = mend_surrogates(payload)
-        if mended != payload:
-            return decode_frame(mended, text)
         raise DecodeError(_unreadable(payload, text), before=commands) from None
     return commands
 

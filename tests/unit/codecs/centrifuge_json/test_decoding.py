@@ -119,6 +119,7 @@ def test_handshake_asks_nothing() -> None:
         # section 2, the envelope
         ({}, Pong()),
         (b" {} ", Pong()),
+        ({"id": 0}, Pong()),
         ({"id": 0, "publish": {"channel": "x", "data": 1}}, Pong()),
         ({"id": 2**32 - 1, "presence": {"channel": "x"}}, Presence(2**32 - 1, X)),
         ({"id": 3, "connect": None, "presence": {"channel": "x"}}, Presence(3, X)),
