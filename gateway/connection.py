@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Any, Final, Literal
 
 import structlog
 
-from gateway.contracts.clock import Clock
 from gateway.contracts.codec import Dialect
-from gateway.contracts.recorder import Recorder
 from gateway.contracts.transport import Transport
-from gateway.contracts.verifier import Verifier
 from gateway.disconnects import INTERNAL_ERROR, SLOW, Disconnect
 from gateway.errors import DecodeError
 from gateway.hub import Group
-from gateway.joining import JoinTools, Seat, leave
+from gateway.joining import Seat, leave
 from gateway.outbox import Outbox
 from gateway.performing import PERFORM
 from gateway.protocol.effects import Effect, Outcome
 from gateway.protocol.messages import Command, Connect, Pong, Push, Reply
 from gateway.protocol.session import Phase, Session
-from gateway.timers import TimerWheel
+from gateway.shell import Shell
 from gateway.types import Channel, ConnectionId, Position, UserId
 from gateway.waiting import Waiting
 
@@ -32,23 +28,6 @@ log = structlog.get_logger(__name__)
 
 IN_FLIGHT_HIGH: Final = 256  # engine calls and waiting commands of one connection; above, its socket is not read
 IN_FLIGHT_LOW: Final = 128
-
-
-@dataclass(slots=True)
-class Shell:
-    """What all connections of a node share."""
-
-    tools: JoinTools
-    wheel: TimerWheel
-    verifier: Verifier
-    clock: Clock
-    recorder: Recorder
-    spawn: Callable[[Coroutine[Any, Any, None], Connection, str], None]
-    opened: Callable[[Connection], None]  # its user is known now
-    forgotten: Callable[[Connection], None]  # its link is gone
-    queue_limit: int  # bytes in an outbox
-    stall_timeout: float  # seconds without the client taking a byte
-    close_timeout: float  # seconds for the client's close frame
 
 
 class Connection(Outbox):
@@ -115,8 +94,6 @@ class Connection(Outbox):
         """Do what the handshake itself asked for."""
         self._take(self.dialect.open())
 
-    # --- from the transport
-
     def received(self, payload: bytes, text: bool) -> None:
         """Take one data message."""
         self.received_count += 1
@@ -151,23 +128,8 @@ class Connection(Outbox):
         if self.closing is not None:
             code, initiator = self.closing.code, "server"
         self._depart()
-        self.shell.recorder.count("disconnects", f"{code or 1006}:{initiator}")
-        duration = self.shell.clock.monotonic() - self.opened_at
-        self.shell.recorder.observe("connection_duration", duration)
-        log.info(
-            "connection.closed",
-            connection=self.id,
-            request_id=self.transport.peer.request_id,
-            codec=self.group.codec.name,
-            code=code,
-            initiator=initiator,
-            duration=round(duration, 3),
-            received=self.received_count,
-            sent=self.sent_count,
-        )
+        self._log_end(code, initiator)
         self.shell.forgotten(self)
-
-    # --- from the hub and the node
 
     def insufficient(self, channel: Channel, position: Position | None) -> None:
         """Tell the session that publications after `position` are missing."""
@@ -201,8 +163,6 @@ class Connection(Outbox):
             self.perform(self.session.tick(now))
         self.booked = self._deadline()
         return self.booked
-
-    # --- commands
 
     def resume(self, channel: Channel | None = None) -> None:
         """Slow work has ended, in `channel`: hand over what waited for it."""
@@ -291,8 +251,6 @@ class Connection(Outbox):
         self.reading_held = hold
         self.transport.hold_reading(hold)
 
-    # --- the rest
-
     def _spill(self) -> None:
         """Let what this turn has collected in our channels go ahead of what comes next."""
         sources = self.flusher.sources
@@ -323,3 +281,20 @@ class Connection(Outbox):
                 leave(channel, self, self.shell.tools)
         self.waiting.clear()
         self.discard()
+
+    def _log_end(self, code: int | None, initiator: str) -> None:
+        """Write the one canonical line of a connection."""
+        duration = self.shell.clock.monotonic() - self.opened_at
+        self.shell.recorder.count("disconnects", f"{code or 1006}:{initiator}")
+        self.shell.recorder.observe("connection_duration", duration)
+        log.info(
+            "connection.closed",
+            connection=self.id,
+            request_id=self.transport.peer.request_id,
+            codec=self.group.codec.name,
+            code=code,
+            initiator=initiator,
+            duration=round(duration, 3),
+            received=self.received_count,
+            sent=self.sent_count,
+        )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.connection import Connection, Shell
+from gateway.connection import Connection
 from gateway.contracts.clock import Clock
 from gateway.contracts.codec import Codec
 from gateway.contracts.engine import Engine, EngineSink
@@ -28,6 +28,7 @@ from gateway.protocol.policy import Policy
 from gateway.protocol.session import Session
 from gateway.protocol.values import Hello, NodeInfo
 from gateway.relay import Relay
+from gateway.shell import Shell
 from gateway.timers import TICK, TimerWheel
 from gateway.types import ConnectionId, NodeId, UserId
 
