@@ -76,7 +76,7 @@ def listen(host: str, port: int, *, reuse_port: bool = False, option: str = "--p
 
 
 def _tune(sock: socket.socket, *, reuse_port: bool) -> None:
-    """Set what every accepted socket inherits."""
+    """Set what every accepted socket inherits. Raises OSError."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if reuse_port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -260,6 +260,7 @@ async def _drain(rules: ServerRules, stop: Stop) -> None:
         return
     try:
         await _unless(stop.hurried, _settled(rules.on_drain()))
+        rules.admission.drained = not stop.hurried.is_set()
     except Exception:
         log.exception("server.drain_failed")
 

@@ -79,7 +79,8 @@ class Admission:
     """Counts who is there and refuses who is too many. One per node; all limits 0 = none."""
 
     def __init__(self, *, per_address: int = 200, total: int = 0, rate: float = 0.0) -> None:
-        self.draining = False
+        self.draining = False  # nobody is let in any more
+        self.drained = False  # everybody was asked to leave; who is still there is told what they were
         self._per_address = per_address
         self._total = total
         self._rate = rate

@@ -55,7 +55,7 @@ def websocket_scope(http: Scope, url: bytes, root_path: str) -> Scope:
         parsed = httptools.parse_url(url)
     except httptools.HttpParserInvalidURLError as error:
         raise ValueError(str(error)) from None
-    if not parsed.path:
+    if not (parsed.path or b"").startswith(b"/"):
         raise ValueError("no path")
     path = parsed.path.decode("ascii")
     return {

@@ -209,7 +209,7 @@ class WebSocketTransport(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server goes down (called by uvicorn for every connection that is still there)."""
-        self.close(SHUTDOWN if self._admission.draining else SERVICE_RESTART, self._limits.close_timeout)
+        self.close(SHUTDOWN if self._admission.drained else SERVICE_RESTART, self._limits.close_timeout)
         self._abort_after(self._limits.close_timeout)
 
     # --- within

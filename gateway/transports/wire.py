@@ -129,7 +129,9 @@ class WireReader:
 
     def close(self, disconnect: Disconnect) -> bytes:
         """Begin the closing handshake: return the close frame. From now on only the client's close frame counts."""
-        self._awake().send_close(CloseCode.NORMAL_CLOSURE)
+        machine = self._awake()
+        machine.send_close(CloseCode.NORMAL_CLOSURE)
+        machine.data_to_send()  # ours says it better
         self._state = _State.CLOSING
         return close_frame(disconnect)
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from kosoku import FailureError, run_fuzzingclient
+from kosoku._kosoku import CaseResult
 
 from gateway.server import ServerRules, running
 from gateway.transports.wire import WebSocketLimits
@@ -20,33 +21,50 @@ REASONS = {
 }
 """Cases that fail, each by a choice of ours."""
 
+RAISED = WebSocketLimits(message_size=SIXTEEN_MIB, fragments=SIXTEEN_MIB, control_rate=0.0)
 
-async def _failures(limits: WebSocketLimits, exclude: list[str]) -> tuple[int, dict[str, str]]:
-    """Run the cases; return how many there were, and those that failed with what was expected of them."""
+
+async def _run(limits: WebSocketLimits, *, cases: list[str] | None, exclude: list[str]) -> list[CaseResult]:
     app = Rooms(Attached(EchoReceiver)).app
     async with running(app, rules=ServerRules(recorder=MemoryRecorder(), websocket=limits)) as url:
         try:
-            results = await run_fuzzingclient(urlsplit(url).netloc, exclude_cases=exclude, concurrency=8)
+            return await run_fuzzingclient(urlsplit(url).netloc, cases, exclude, concurrency=2)
         except FailureError as failure:
-            results = failure.results
-    return len(results), {case.case_id: case.expectation for case in results if not case.passed}
+            return failure.results
+
+
+def _failed(results: list[CaseResult]) -> dict[str, str]:
+    return {case.case_id: case.expectation for case in results if not case.passed}
 
 
 @on_uvloop
 async def test_framing_pings_closing_and_text() -> None:
     """Families 1 to 7 and 10 pass under the default budgets for control frames and fragments, but for REASONS."""
-    count, failed = await _failures(WebSocketLimits(message_size=SIXTEEN_MIB), ["9.*", "12.*", "13.*"])
+    limits = WebSocketLimits(message_size=SIXTEEN_MIB)
+    results = await _run(limits, cases=None, exclude=["9.*", "12.*", "13.*"])
 
-    assert 247 == count
-    assert set(REASONS) == set(failed), failed
+    assert 247 == len(results)
+    assert set(REASONS) == set(_failed(results)), _failed(results)
+
+
+@on_uvloop
+async def test_large_messages() -> None:
+    """Family 9 passes: messages up to 16 MiB, whole, in fragments of 64 bytes, and chopped at the sender."""
+    results = await _run(RAISED, cases=["9.*"], exclude=[])
+
+    assert 54 == len(results)
+    assert {} == _failed(results)
 
 
 @pytest.mark.soak
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # kosoku leaves its test data open
 @on_uvloop
 async def test_everything() -> None:
-    """All families pass, large messages in many fragments and the compression that is never negotiated included."""
-    limits = WebSocketLimits(message_size=SIXTEEN_MIB, fragments=SIXTEEN_MIB, control_rate=0.0)
-    count, failed = await _failures(limits, [])
+    """All families: those of compression find it declined, the others pass, but for REASONS."""
+    results = await _run(RAISED, cases=None, exclude=[])
+    declined = [case for case in results if case.behavior.value == "UNIMPLEMENTED"]
 
-    assert 517 == count
-    assert set(REASONS) == set(failed), failed
+    assert 517 == len(results)
+    assert {"12", "13"} == {case.case_id.split(".")[0] for case in declined}
+    assert 216 == len(declined)
+    assert set(REASONS) == set(_failed(results)) - {case.case_id for case in declined}
