@@ -74,6 +74,8 @@ class Held:
 
     def hold(self, event: Event) -> None:
         """Keep an event for later, within the limit."""
+        if not self.watch and not isinstance(event, PublicationPush):
+            return
         self.size += EVENT_COST + (len(event.publication.data) if isinstance(event, PublicationPush) else 0)
         if self.size > HELD_LIMIT:
             self.restart(broken=True)
@@ -94,7 +96,7 @@ class Held:
                 return True  # it came with the reply
             if step > 1 and self.positioned:
                 return False
-            if self.position is not None:
+            if self.position is not None and event.publication.offset:
                 self.position = Position(event.publication.offset, event.publication.epoch)
         elif not self.watch:
             return True
@@ -126,7 +128,7 @@ class Interest:
         )
         self.members: dict[Group, set[Recipient]] = {}
         self.watchers: dict[Group, set[Recipient]] = {}
-        self.joining: list[Held] = []
+        self.joining: dict[Recipient, Held] = {}
         self.pending: dict[Group, list[bytes]] = {}
 
     def __bool__(self) -> bool:
@@ -137,7 +139,7 @@ class Interest:
         """Yield everyone who is live."""
         for group in self.members.values():
             yield from group
-        yield from (held.recipient for held in self.joining if held.live)
+        yield from (recipient for recipient, held in self.joining.items() if held.live)
 
     def publish(self, push: PublicationPush) -> None:
         """Encode once per group and keep the frames until the end of the turn; order and gaps were checked before."""
@@ -171,10 +173,9 @@ class Interest:
         slow: list[Recipient] = []
         count = 0
         for group, frames in pending.items():
-            members = self.members.get(group)
-            if members:
-                count += len(frames) * len(members)
-                append(frames[0] if len(frames) == 1 else b"".join(frames), members, self.flusher, slow)
+            members = self.members[group]  # it is there: `remove` spills before it takes anybody out
+            count += len(frames) * len(members)
+            append(frames[0] if len(frames) == 1 else b"".join(frames), members, self.flusher, slow)
         self.spilt(count)
         self._close(slow)
 
@@ -187,7 +188,6 @@ class Interest:
 
     def release(self, held: Held) -> bool:
         """Send what was held back, now that the reply is enqueued. False: it missed something."""
-        self.spill()
         held.live = True
         events, held.events = held.events, []
         if held.broken and held.positioned:
@@ -195,6 +195,8 @@ class Interest:
         for event in events:
             if not held.give(event):
                 return False
+            if held.recipient not in self.joining:
+                return True  # it could not take what it was given, and has gone
         if held.positioned and self._ahead_of(held):
             return False
         self._promote(held)
@@ -209,10 +211,10 @@ class Interest:
                 members.discard(recipient)
                 if not members:
                     del groups[recipient.group]
-        self.joining = [held for held in self.joining if held.recipient is not recipient]
+        self.joining.pop(recipient, None)
 
     def _pass_to_joining(self, push: Event) -> None:
-        for held in tuple(self.joining):
+        for held in tuple(self.joining.values()):
             if not held.live:
                 held.hold(push)
             elif not held.give(push):
@@ -229,10 +231,10 @@ class Interest:
         ours, its = self.position, held.position
         if its is not None and ours is not None and its.epoch == ours.epoch and its.offset > ours.offset:
             return
-        if held not in self.joining:
-            return  # it was removed by what it was given
-        self.joining.remove(held)
+        self.spill()  # what this turn has collected so far came with its reply, or in its own frames
         recipient = held.recipient
+        if self.joining.pop(recipient, None) is None:
+            return  # it has gone, by what it was given
         self.members.setdefault(recipient.group, set()).add(recipient)
         if held.watch:
             self.watchers.setdefault(recipient.group, set()).add(recipient)
@@ -269,7 +271,7 @@ class Hub:
         interest = self.interests.get(channel)
         if interest is None:
             interest = self.interests[channel] = Interest(channel, self.flusher, self._spilt)
-        interest.joining.append(held)
+        interest.joining[held.recipient] = held
         return interest
 
     def leave(self, channel: Channel, recipient: Recipient) -> None:

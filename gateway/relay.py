@@ -51,7 +51,7 @@ class Relay:
             interest = self._hub.interests.get(channel)
             if interest is None:
                 continue
-            for held in interest.joining:
+            for held in interest.joining.values():
                 if not held.live and held is not spare:
                     held.restart(broken=True)
             if interest.position is not None:
@@ -89,4 +89,6 @@ class Relay:
     def _tell(interest: Interest, position: Position) -> None:
         interest.spill()
         for recipient in tuple(interest.recipients()):
-            recipient.insufficient(interest.channel, Position(position.offset, position.epoch))
+            held = interest.joining.get(recipient)  # its reply may have reached further than the channel
+            own = position if held is None or held.position is None else held.position
+            recipient.insufficient(interest.channel, Position(own.offset, own.epoch))
