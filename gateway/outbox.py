@@ -107,10 +107,29 @@ class Flusher:
             self._call_soon(self.run)
 
     def run(self) -> None:
-        """Spill and write; book the next turn if the budget is spent."""
+        """Spill and write; book the next turn if the budget is spent.
+
+        What raises loses its own turn: the others get theirs in the next one.
+        """
+        try:
+            self._spill()
+            self._write()
+        finally:
+            self._scheduled = bool(self.queue or self.sources)
+            if self._scheduled:
+                self._call_soon(self.run)
+        self._flushed()
+
+    def _spill(self) -> None:
         sources, self.sources = self.sources, {}
-        for source in sources.values():
-            source.spill()
+        remaining = iter(sources.items())
+        try:
+            for _, source in remaining:
+                source.spill()
+        finally:
+            self.sources.update(remaining)  # some are left only if one has raised
+
+    def _write(self) -> None:
         queue = self.queue
         stop = self._now() + TURN_SECONDS
         for written in range(min(len(queue), TURN_CONNECTIONS)):
@@ -119,7 +138,3 @@ class Flusher:
             outbox.flush()
             if written & 31 == 31 and self._now() > stop:  # noqa: PLR2004 - the clock costs as much as a small write
                 break
-        self._scheduled = bool(queue or self.sources)
-        if self._scheduled:
-            self._call_soon(self.run)
-        self._flushed()

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import pytest
+
+from gateway.disconnects import SLOW
+from gateway.outbox import TURN_CONNECTIONS, TURN_SECONDS, Flusher, Outbox
+from gateway.types import Channel
+from tests.support.listening import Turns
+from tests.support.transport import RecordingTransport
+
+
+class Watch:
+    """A clock that runs on by a step each time somebody looks."""
+
+    def __init__(self, step: float = 0.0) -> None:
+        self.time = 0.0
+        self.step = step
+
+    def now(self) -> float:
+        """Look."""
+        self.time += self.step
+        return self.time
+
+
+class Fixture:
+    """A flusher with turns taken by hand."""
+
+    def __init__(self, step: float = 0.0) -> None:
+        self.turns = Turns()
+        self.flushes = 0
+        self.flusher = Flusher(call_soon=self.turns.call_soon, now=Watch(step).now, flushed=self._flushed)
+
+    def _flushed(self) -> None:
+        self.flushes += 1
+
+    def outbox(self, limit: int = 100) -> tuple[Outbox, RecordingTransport]:
+        """Return an outbox with its transport."""
+        transport = RecordingTransport()
+        return Outbox(transport=transport, flusher=self.flusher, limit=limit), transport
+
+
+class Broken:
+    """An outbox, or a source, that raises when its turn comes."""
+
+    marked = False
+
+    def flush(self) -> None:
+        """Raise."""
+        raise RuntimeError("broken")
+
+    spill = flush
+
+
+class Spilling:
+    """A source of one frame."""
+
+    def __init__(self, outbox: Outbox, frame: bytes) -> None:
+        self.outbox = outbox
+        self.frame = frame
+
+    def spill(self) -> None:
+        """Put it into the outbox."""
+        self.outbox.put(self.frame)
+
+
+def test_frames_leave_in_order_in_one_write_at_the_end_of_the_turn() -> None:
+    """What is put during a turn costs one write."""
+    fixture = Fixture()
+    outbox, transport = fixture.outbox()
+    assert outbox.put(b"one") is None
+    assert outbox.put(b"two") is None
+    assert (6, []) == (outbox.queued, transport.writes)
+    assert 1 == len(fixture.turns.waiting)
+    fixture.turns.take()
+    assert [b"onetwo"] == transport.writes
+    assert (0, [], False) == (outbox.queued, outbox.frames, outbox.marked)
+    assert 1 == fixture.flushes
+
+
+def test_a_single_frame_is_written_as_it_is() -> None:
+    """One frame is handed over without a copy."""
+    fixture = Fixture()
+    outbox, transport = fixture.outbox()
+    frame = b"frame"
+    outbox.put(frame)
+    fixture.turns.take_all()
+    assert transport.writes[0] is frame
+
+
+def test_put_is_slow_over_the_limit_and_not_at_it() -> None:
+    """The limit counts bytes and itself is still allowed."""
+    outbox, _ = Fixture().outbox(limit=4)
+    assert outbox.put(b"1234") is None
+    assert outbox.put(b"5") is SLOW
+
+
+def test_while_blocked_frames_stay_and_are_counted() -> None:
+    """A transport that has asked us to wait gets nothing, and the limit still holds."""
+    fixture = Fixture()
+    outbox, transport = fixture.outbox(limit=4)
+    outbox.blocked = True
+    assert outbox.put(b"1234") is None
+    fixture.turns.take_all()
+    assert ([], 4) == (transport.writes, outbox.queued)
+    assert outbox.put(b"5") is SLOW
+    outbox.blocked = False
+    outbox.flush()
+    assert [b"12345"] == transport.writes
+
+
+def test_discard_leaves_nothing_to_write() -> None:
+    """A discarded outbox is empty and its booked turn writes nothing."""
+    fixture = Fixture()
+    outbox, transport = fixture.outbox()
+    outbox.put(b"frame")
+    outbox.discard()
+    fixture.turns.take_all()
+    assert ([], 0) == (transport.writes, outbox.queued)
+
+
+def test_sources_spill_before_outboxes_are_written() -> None:
+    """What sources collect in a turn leaves in the same turn, behind what was put before."""
+    fixture = Fixture()
+    outbox, transport = fixture.outbox()
+    fixture.flusher.mark_source(Channel("a"), Spilling(outbox, b"two"))
+    fixture.flusher.mark_source(Channel("b"), Spilling(outbox, b"three"))
+    outbox.put(b"one")
+    assert 1 == len(fixture.turns.waiting)
+    fixture.turns.take()
+    assert [b"onetwothree"] == transport.writes
+    assert [] == fixture.turns.waiting
+    assert {} == fixture.flusher.sources
+
+
+def test_a_turn_writes_no_more_connections_than_its_budget() -> None:
+    """The rest waits for the next turns, so that the loop is never held for long."""
+    fixture = Fixture()
+    pairs = [fixture.outbox() for _ in range(2 * TURN_CONNECTIONS + 1)]
+    for outbox, _ in pairs:
+        outbox.put(b"x")
+    written = []
+    while fixture.turns.waiting:
+        fixture.turns.take()
+        written.append(sum(len(transport.writes) for _, transport in pairs))
+    assert [512, 1024, 1025] == written
+    assert 3 == fixture.flushes
+
+
+def test_a_turn_ends_when_its_time_is_up() -> None:
+    """Expensive writes end the turn earlier than the count does; the clock is looked at every 32nd write."""
+    fixture = Fixture(step=TURN_SECONDS * 2 / 3)
+    pairs = [fixture.outbox() for _ in range(100)]
+    for outbox, _ in pairs:
+        outbox.put(b"x")
+    fixture.turns.take()
+    assert 64 == sum(len(transport.writes) for _, transport in pairs)
+    assert 1 == len(fixture.turns.waiting)
+    fixture.turns.take_all()
+    assert 100 == sum(len(transport.writes) for _, transport in pairs)
+
+
+def test_frames_put_between_turns_keep_their_order() -> None:
+    """A connection that did not get its turn writes old and new frames in order in the next one."""
+    fixture = Fixture(step=TURN_SECONDS * 2)
+    pairs = [fixture.outbox() for _ in range(40)]
+    for outbox, _ in pairs:
+        outbox.put(b"1")
+    fixture.turns.take()
+    late, transport = pairs[-1]
+    assert [] == transport.writes
+    late.put(b"2")
+    fixture.turns.take_all()
+    assert [b"12"] == transport.writes
+
+
+def test_an_outbox_that_raises_does_not_stop_the_flusher() -> None:
+    """The others are written in the next turn, and the flusher can be booked again."""
+    fixture = Fixture()
+    outbox, transport = fixture.outbox()
+    fixture.flusher.mark(Broken())
+    outbox.put(b"one")
+    with pytest.raises(RuntimeError, match="broken"):
+        fixture.turns.take()
+    fixture.turns.take_all()
+    assert [b"one"] == transport.writes
+    outbox.put(b"two")
+    fixture.turns.take_all()
+    assert [b"one", b"two"] == transport.writes
+
+
+def test_a_source_that_raises_does_not_cost_the_others_their_frames() -> None:
+    """Sources behind the broken one spill in the next turn, and the broken one is not tried for ever."""
+    fixture = Fixture()
+    outbox, transport = fixture.outbox()
+    fixture.flusher.mark_source(Channel("a"), Broken())
+    fixture.flusher.mark_source(Channel("b"), Spilling(outbox, b"frame"))
+    with pytest.raises(RuntimeError, match="broken"):
+        fixture.turns.take()
+    fixture.turns.take_all()
+    assert [b"frame"] == transport.writes
