@@ -176,6 +176,20 @@ async def test_a_server_that_never_answers_is_given_up(own_valkey: Valkey) -> No
         assert True is await good(node.engine.broker.claim, "l", 60.0)
 
 
+async def test_subscribing_is_not_taken_for_silence(own_valkey: Valkey) -> None:
+    """SUBSCRIBE is answered by pushes; a link that sends nothing else is not given up for want of answers."""
+    async with running(own_valkey.url, command_timeout=0.1) as node:
+        await good(node.engine.broker.subscribe, ROOM)
+        kept = asyncio.get_running_loop().time() + 1.0  # more than three timeouts and two sweeps
+
+        async def over() -> bool:
+            return asyncio.get_running_loop().time() > kept
+
+        await eventually(over)
+        assert [] == node.sink.of("suspect")
+        assert 0 == node.recorder.counts["redis_reconnects", "pubsub"]
+
+
 async def test_a_subscription_that_is_not_acknowledged_times_out(own_valkey: Valkey) -> None:
     """The waiter hears `timeout` and leaves no reference behind: later publications are not delivered."""
     async with running(own_valkey.url, subscribe_timeout=0.3) as node:

@@ -39,7 +39,7 @@ class RedisEngine:
         monotonic, recorder, timeout = clock.monotonic, options.recorder, options.command_timeout
         commands = Link(address, "command", clock=monotonic, timeout=timeout, recorder=recorder, prepare=library.load)
         pubsub = Link(address, "pubsub", clock=monotonic, timeout=timeout, recorder=recorder, prepare=_nothing)
-        self._links = (commands, pubsub)
+        self.links: Mapping[Role, Link] = {"command": commands, "pubsub": pubsub}
         self._clock = clock
         self._options = options
         self._subscriptions = Subscriptions(pubsub, clock=monotonic, timeout=options.subscribe_timeout)
@@ -62,18 +62,18 @@ class RedisEngine:
     @property
     def up(self) -> Mapping[Role, bool]:
         """Which links stand."""
-        return {link.role: link.up for link in self._links}
+        return {role: link.up for role, link in self.links.items()}
 
     def faults(self) -> Sequence[str]:
         """See the contract."""
-        faults = dict.fromkeys(link.fault for link in self._links if link.fault)
+        faults = dict.fromkeys(link.fault for link in self.links.values() if link.fault)
         if not faults and not self.control.ready:
             faults["redis: the control channel has not been read yet"] = None
         return [*faults, *self._chores.dead]
 
     async def open(self) -> None:
         """Start; with `wait_ready` raises OperatorError when there is no working server in time."""
-        for link in self._links:
+        for link in self.links.values():
             self._chores.start(f"redis link {link.role}", link.run())
         self._chores.every(SWEEP_EVERY, "redis sweep", self._sweep)
         self._chores.every(self._options.presence_ttl / RENEWALS_PER_LEASE, "redis lease", self.presence.renew)
@@ -101,18 +101,19 @@ class RedisEngine:
 
     def _sweep(self) -> None:
         now = self._clock.monotonic()
-        for link in self._links:
+        for link in self.links.values():
             link.sweep(now)
         self._subscriptions.sweep(now)
 
     async def _wait_ready(self) -> None:
         try:
             async with asyncio.timeout(DIAL_TIMEOUT):
-                for link in self._links:
+                for link in self.links.values():
                     await link.stands()
                 await self.control.stands()
         except TimeoutError:
-            why = (*self.faults(), "redis: did not become ready")[0].removesuffix("; retrying")
+            failed = [link.last_fault for link in self.links.values() if link.last_fault]
+            why = (*failed, *self.faults(), "redis: not ready in time")[0].removesuffix("; retrying")
             raise OperatorError(f"{why}: start the server, or correct engine.url") from None
 
 

@@ -77,7 +77,7 @@ def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
         named = ", ".join(f"{name}={options[name]}" for name in _FILES if name in options)
         raise OperatorError(f"engine.url: cannot read the certificates ({named}): {error}") from error
     unchecked = options.get("ssl_cert_reqs") == "none"
-    if unchecked or options.get("ssl_check_hostname") in ("false", "False", "0"):
+    if unchecked or options.get("ssl_check_hostname") is False:
         context.check_hostname = False
     if unchecked:
         context.verify_mode = ssl.CERT_NONE

@@ -53,6 +53,7 @@ class Link:
         self.came_up: Callable[[], None] = lambda: None
         self.went_down: Callable[[str], None] = lambda _why: None
         self.fault = f"redis: connecting to {address}"  # one line; "" while the link is up
+        self.last_fault = ""  # stays: a link that comes up and is refused again and again is up now and then
         self._clock = clock
         self._timeout = timeout
         self._recorder = recorder
@@ -165,7 +166,7 @@ class Link:
 
     def _failed(self, line: str) -> None:
         """Note a state; logged when it differs from the one before, not once per try."""
-        self.fault = line
+        self.fault = self.last_fault = line
         if line != self._logged:
             self._logged = line
             log.warning("redis.link_down", role=self.role, why=line)

@@ -80,6 +80,7 @@ class Peers:
         self._loop = asyncio.get_running_loop()
         self._heard: dict[NodeId, tuple[float, NodeInfo]] = {}
         self._pending: dict[str, _Pending] = {}
+        self._gone = False
 
     @property
     def own_channel(self) -> Channel:
@@ -114,6 +115,8 @@ class Peers:
 
     def arrived(self, data: bytes) -> None:
         """Take one message from either channel."""
+        if self._gone:
+            return
         try:
             word: Word = self._decode(data)
         except msgspec.DecodeError as error:  # of a newer release, or not ours
@@ -132,8 +135,9 @@ class Peers:
                 self._answered(word)
 
     def say_goodbye(self) -> None:
-        """Tell the others that this node leaves."""
+        """Tell the others that this node leaves; whatever arrives after that finds nobody."""
         self._say(NODES, Farewell(self._node))
+        self._gone = True
 
     def close(self) -> None:
         """End surveys under way in a fault."""

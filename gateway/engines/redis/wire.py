@@ -64,6 +64,7 @@ class Wire(asyncio.Protocol):
         self._out: list[bytes] = []
         self._waiting: deque[Answered] = deque()
         self._sent = 0  # commands that expect a reply, ever
+        self._flown = 0  # of these, how many were written
         self._answered = 0
         self._given_up = 0  # all commands up to this one were answered or given up
         self._flights: deque[tuple[int, float]] = deque()  # (sent so far, when), one per write
@@ -174,7 +175,9 @@ class Wire(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         self._transport.write(b"".join(out))
-        self._flights.append((self._sent, self._clock()))
+        if self._sent > self._flown:
+            self._flown = self._sent
+            self._flights.append((self._sent, self._clock()))
 
     def _land(self, answered: int) -> None:
         """Book answered commands; one measurement per write that was answered whole."""

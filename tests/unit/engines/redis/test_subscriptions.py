@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import pytest
+
+from gateway.engines.redis.link import Link
+from gateway.engines.redis.subscriptions import BATCH, IDLE, Subscriptions
+from gateway.engines.redis.wire import Args
+from gateway.types import Channel
+from tests.support.clock import ManualClock
+
+TIMEOUT = 5.0
+
+
+class ScriptedLink:
+    """A link whose server does what the test says."""
+
+    def __init__(self) -> None:
+        self.up = True
+        self.fault = "redis: not there"
+        self.told: list[Args] = []
+        self.pushed: Callable[[list[Any]], None]
+        self.came_up: Callable[[], None]
+        self.went_down: Callable[[str], None]
+
+    def tell(self, args: Args) -> None:
+        """Keep it."""
+        if self.up:
+            self.told.append(args)
+
+    def acknowledge(self, *channels: str, verb: bytes = b"subscribe") -> None:
+        """Push what Redis pushes for each channel."""
+        for channel in channels:
+            self.pushed([verb, channel.encode(), 1])
+
+    def lose(self) -> None:
+        """Go down."""
+        self.up = False
+        self.went_down("cut")
+
+    def find(self) -> None:
+        """Come back."""
+        self.up = True
+        self.told.clear()
+        self.came_up()
+
+
+class Ears:
+    """Notes in one list what a listener is told."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[Any, ...]] = []
+
+    def arrived(self, channel: Channel, payload: bytes) -> None:
+        """Note a message."""
+        self.log.append((channel, payload))
+
+    def suspect(self, channels: Iterable[Channel], why: str) -> None:
+        """Note a loss."""
+        self.log.append(("suspect", list(channels), why))
+
+
+class Table:
+    """The table under test and all around it."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.link = ScriptedLink()
+        self.ears = Ears()
+        self.subscriptions = Subscriptions(cast("Link", self.link), clock=clock.monotonic, timeout=TIMEOUT)
+        self.done: list[tuple[str, Any]] = []
+
+    async def subscribe(self, *names: str) -> None:
+        """Take a reference on each, and let the turn end."""
+        for name in names:
+            self.subscriptions.subscribe(
+                name,
+                Channel(name.upper()),
+                self.ears,
+                lambda it, name=name: self.done.append((name, it)),  # type: ignore[misc]
+            )
+        await turn()
+
+    async def stands(self, *names: str) -> None:
+        """Subscribe and acknowledge."""
+        await self.subscribe(*names)
+        self.link.acknowledge(*names)
+        await turn()
+        self.done.clear()
+        self.link.told.clear()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and sweep."""
+        self.clock.advance(seconds)
+        self.subscriptions.sweep(self.clock.monotonic())
+
+    def message(self, name: str, payload: bytes) -> None:
+        """Push a message."""
+        self.link.pushed([b"message", name.encode(), payload])
+
+
+async def turn() -> None:
+    """Let what is due run."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+@pytest.fixture(name="table")
+async def _table(clock: ManualClock) -> Table:
+    return Table(clock)
+
+
+async def test_the_first_reference_subscribes_and_waits_for_the_answer(table: Table) -> None:
+    """Off, asked, on: SUBSCRIBE goes out once, and nobody is answered before the acknowledgement."""
+    await table.subscribe("a", "b", "a")
+    assert [("SUBSCRIBE", b"a", b"b")] == table.link.told
+    assert [] == table.done
+    table.link.acknowledge("a")
+    assert [("a", None), ("a", None)] == table.done
+    await table.subscribe("a")
+    assert ("a", None) == table.done[-1]
+    assert 1 == len(table.link.told)
+
+
+async def test_messages_reach_the_listener_under_its_own_name(table: Table) -> None:
+    """A message on a channel nobody has an entry for is dropped."""
+    await table.stands("a")
+    table.message("a", b"1")
+    table.message("b", b"2")
+    assert [("A", b"1")] == table.ears.log
+
+
+async def test_an_idle_channel_is_unsubscribed_later(table: Table) -> None:
+    """Without references a channel stays for a while; a reference in that time keeps it."""
+    await table.stands("a", "b")
+    table.subscriptions.unsubscribe("a")
+    table.subscriptions.unsubscribe("b")
+    table.pass_time(IDLE / 2)
+    await table.subscribe("b")
+    table.pass_time(IDLE / 2)
+    assert [("UNSUBSCRIBE", b"a")] == table.link.told
+    assert not table.subscriptions.wanted("a")
+    assert table.subscriptions.wanted("b")
+
+
+async def test_an_old_acknowledgement_is_not_taken_for_a_new_one(table: Table) -> None:
+    """A channel still asked for is never unsubscribed: its acknowledgement could answer the next SUBSCRIBE."""
+    await table.subscribe("a")
+    table.subscriptions.unsubscribe("a")
+    table.pass_time(IDLE * 2)
+    assert [("SUBSCRIBE", b"a")] == table.link.told
+    table.link.acknowledge("a")
+    table.pass_time(0)
+    assert ("UNSUBSCRIBE", b"a") == table.link.told[-1]
+    table.done.clear()
+    await table.subscribe("a")
+    table.link.acknowledge("a", verb=b"unsubscribe")
+    assert [] == table.done
+    table.link.acknowledge("a")
+    assert [("a", None)] == table.done
+
+
+async def test_many_channels_go_out_in_batches(table: Table) -> None:
+    """One SUBSCRIBE never names more than so many channels."""
+    await table.subscribe(*(f"c{n}" for n in range(2 * BATCH + 1)))
+    assert [BATCH + 1, BATCH + 1, 2] == [len(args) for args in table.link.told]
+
+
+async def test_a_waiter_times_out_and_leaves_no_reference(table: Table) -> None:
+    """At its deadline, not before; a reference taken later has its own deadline."""
+    await table.subscribe("a")
+    table.pass_time(1.0)
+    await table.subscribe("a")
+    table.pass_time(TIMEOUT - 1.0)
+    assert ["timeout"] == [fault.kind for _, fault in table.done]
+    table.link.acknowledge("a")
+    assert ("a", None) == table.done[-1]
+    table.subscriptions.unsubscribe("a")
+    assert not table.subscriptions.wanted("a")
+
+
+async def test_subscribing_fails_at_once_while_the_link_is_down(table: Table) -> None:
+    """No reference is taken, not even of a channel that stood; the answer comes on a later turn."""
+    await table.stands("a")
+    table.link.lose()
+    table.subscriptions.subscribe("a", Channel("A"), table.ears, lambda it: table.done.append(("a", it)))
+    assert [] == table.done
+    await turn()
+    assert ["down"] == [fault.kind for _, fault in table.done]
+    table.subscriptions.unsubscribe("a")
+    table.link.find()
+    table.link.acknowledge("a")
+    assert not table.subscriptions.wanted("a")
+
+
+async def test_after_a_loss_what_stood_is_suspect_before_anything_else(table: Table) -> None:
+    """Each channel is told suspect with its acknowledgement, and before the message behind it."""
+    await table.stands("a", "b", "c")
+    table.link.lose()
+    table.link.find()
+    assert [("SUBSCRIBE", b"a", b"b", b"c")] == table.link.told
+    table.link.acknowledge("a", "b")
+    table.message("a", b"1")
+    table.link.acknowledge("c")
+    await turn()
+    assert [("suspect", ["A", "B"], "cut"), ("A", b"1"), ("suspect", ["C"], "cut")] == table.ears.log
+
+
+async def test_waiters_outlive_a_loss(table: Table) -> None:
+    """Who waits goes on waiting until its deadline; a channel that never stood is not suspect."""
+    await table.subscribe("a")
+    table.link.lose()
+    table.link.find()
+    assert [] == table.done
+    table.link.acknowledge("a")
+    await turn()
+    assert [("a", None)] == table.done
+    assert [] == table.ears.log
+
+
+async def test_a_second_loss_before_the_acknowledgement(table: Table) -> None:
+    """What stood before the first loss is still suspect after the second, once."""
+    await table.stands("a")
+    for _ in range(2):
+        table.link.lose()
+        table.link.find()
+    table.link.acknowledge("a")
+    await turn()
+    assert [("suspect", ["A"], "cut")] == table.ears.log
+    table.link.acknowledge("a")
+    await turn()
+    assert 1 == len(table.ears.log)
+
+
+async def test_idle_channels_are_not_taken_up_again(table: Table) -> None:
+    """A loss forgets what nobody listens to."""
+    await table.stands("a", "b")
+    table.subscriptions.unsubscribe("a")
+    table.link.lose()
+    table.link.find()
+    assert [("SUBSCRIBE", b"b")] == table.link.told
+    table.pass_time(IDLE * 2)
+    assert 1 == len(table.link.told)
+
+
+async def test_a_kept_channel_needs_no_link(table: Table) -> None:
+    """It is asked for when the link comes, and its listener hears `suspect` the first time too."""
+    table.link.lose()
+    table.subscriptions.keep("a", Channel("A"), table.ears)
+    await turn()
+    table.link.find()
+    assert [("SUBSCRIBE", b"a")] == table.link.told
+    table.link.acknowledge("a")
+    await turn()
+    assert ["suspect"] == [entry[0] for entry in table.ears.log]
+
+
+async def test_what_was_to_be_asked_when_the_link_went_is_asked_once(table: Table) -> None:
+    """A SUBSCRIBE that had not gone out yet is not sent besides the one for everything."""
+    table.subscriptions.keep("a", Channel("A"), table.ears)
+    table.link.lose()
+    table.link.find()
+    await turn()
+    assert [("SUBSCRIBE", b"a")] == table.link.told
+
+
+async def test_closing_answers_who_waits(table: Table) -> None:
+    """Everybody gets a fault, once."""
+    await table.subscribe("a", "a", "b")
+    table.subscriptions.close()
+    table.subscriptions.close()
+    assert ["down", "down", "down"] == [fault.kind for _, fault in table.done]
+
+
+async def test_too_many_unsubscribes_do_no_harm(table: Table) -> None:
+    """Dropping what is not held is nothing."""
+    table.subscriptions.unsubscribe("never")
+    await table.stands("a")
+    table.subscriptions.unsubscribe("a")
+    table.subscriptions.unsubscribe("a")
+    await table.subscribe("a")
+    assert table.subscriptions.wanted("a")
