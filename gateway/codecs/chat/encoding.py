@@ -118,6 +118,6 @@ def _content(data: bytes) -> bytes:
     """Return the text of a chat message as member `content`, any other data as member `data`."""
     try:
         message = bytes(_SAID.decode(data).message)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError):
         message = b""
     return b'"content":' + message if message.startswith(b'"') else b'"data":' + one_line(data)

@@ -22,6 +22,8 @@ def test_dump_round_trips(value: object) -> None:
     [
         (b'{"a":1}', b'{"a":1}'),
         (b'{\n "a":\r\n1}', b'{  "a":  1}'),
+        (b"[1,\n2]", b"[1, 2]"),
+        (b"[1,\r2]", b"[1, 2]"),
         (b'"a\\nb"', b'"a\\nb"'),
         (b"", b"null"),
     ],
