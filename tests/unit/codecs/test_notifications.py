@@ -214,3 +214,9 @@ def test_falling_behind(result: SubscribeResult | ErrorReply, expected: list[Any
 def test_answer(result: Any, expected: list[Any]) -> None:
     """Answers as in chat; results that nobody here can ask for are not shown."""
     assert expected == shown(opened(codec), Reply(5, result))
+
+
+def test_pushes_as_for_everybody() -> None:
+    """A push that needs no bytes of its own is the shared one."""
+    push = PublicationPush(ALL, Publication(b"7", 7, "abc"))
+    assert [notification(7)] == shown(opened(codec), push)
