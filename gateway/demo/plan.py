@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import secrets
 import socket
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Final
 from gateway.errors import OperatorError
 
 HOST: Final = "127.0.0.1"
+_QUIET_PORTS: Final = range(20_000, 32_000)  # below the range of outgoing connections, which Linux begins at 32768
 USERS: Final = ("alice", "bob", "carol")
 
 
@@ -83,19 +85,27 @@ def check_ports(plan: Plan) -> None:
         if port in seen:
             raise OperatorError(f"{seen[port]} and {flag} are both {port}: each program needs a port of its own")
         seen[port] = flag
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError as error:
-                raise OperatorError(
-                    f"port {port} cannot be used ({error.strerror}): choose another with {flag}"
-                ) from None
+        if fault := _fault(port):
+            raise OperatorError(f"port {port} cannot be used ({fault}): choose another with {flag}")
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on right now."""
+    """Return a port that nobody listens on right now. Raises OperatorError when none was found.
+
+    Not one that the kernel would choose: those it also gives to outgoing connections, before our program has bound it.
+    """
+    for port in random.sample(_QUIET_PORTS, len(_QUIET_PORTS)):
+        if _fault(port) is None:
+            return port
+    raise OperatorError(f"no free port from {_QUIET_PORTS.start} to {_QUIET_PORTS.stop} on {HOST}")
+
+
+def _fault(port: int) -> str | None:
+    """Say why a port cannot be listened on."""
     with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            return str(error.strerror)
+    return None

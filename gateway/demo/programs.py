@@ -69,7 +69,7 @@ def nodes(plan: Plan, redis: str, api_key: str) -> Iterator[Program]:
 
 def signing_key(plan: Plan) -> Path:
     """Return the file of the auth service's private key."""
-    return plan.directory / "auth_key.pem"
+    return plan.directory / "signing_key.pem"
 
 
 async def add_users(plan: Plan, passwords: Mapping[str, str]) -> None:

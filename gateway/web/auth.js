@@ -87,7 +87,7 @@ export class Account {
       throw new Error(`The auth service at ${this.#url} does not answer.`);
     }
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Refused(response.status, inWords(response.status, answer.message ?? answer.detail));
+    if (!response.ok) throw new Refused(response.status, inWords(response.status, answer.error?.message));
     return answer;
   }
 
@@ -101,10 +101,8 @@ export class Account {
   }
 }
 
-/** FastAPI answers with `detail`: a sentence, or a list of what is wrong with which field. */
-function inWords(status, detail) {
+function inWords(status, message) {
   if (status === 401) return "Name or password is wrong.";
-  if (status === 429) return "Too many attempts. Please wait a moment.";
-  if (Array.isArray(detail)) return detail.map((it) => `${it.loc?.at(-1) ?? "input"}: ${it.msg}`).join(" ");
-  return typeof detail === "string" ? detail : `The auth service answered with ${status}.`;
+  if (status === 429 || status === 503) return "The auth service is busy. Please wait a moment.";
+  return message ? `${message[0].toUpperCase()}${message.slice(1)}.` : `The auth service answered with ${status}.`;
 }

@@ -87,7 +87,8 @@ class Demo:
 
     def children(self) -> list[psutil.Process]:
         """Return all processes that the demo started, those of its children too."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return found
 
     def child(self, word: str) -> psutil.Process:
         """Return the one child with this word in its command line."""

@@ -28,13 +28,13 @@ def _room() -> str:
 def test_two_users_on_two_nodes(demo: Demo, visit: Visit) -> None:
     """History on entry, presence, join and leave, room and private messages cross nodes, each where it should."""
     alice, bob, carol = visit("alice"), visit("bob"), visit("carol")
-    alice.enter(demo.node, "lobby")
+    alice.enter(demo.node, "team")
     alice.note("User 'alice' has joined the chat.")
     alice.say("Good morning! I am on node-1.")
     alice.say("Is anybody on the other node?")
     alice.message("Is anybody on the other node?")
 
-    bob.enter(demo.second_node, "lobby")
+    bob.enter(demo.second_node, "team")
     bob.note("2 messages from before.")
     bob.message("Good morning! I am on node-1.")
     alice.note("User 'bob' has joined the chat.")
@@ -45,7 +45,7 @@ def test_two_users_on_two_nodes(demo: Demo, visit: Visit) -> None:
     expect(alice.message("Yes: this is node-2. Your words came with the history.").locator(".status")).to_contain_text(
         "ms"
     )
-    carol.enter(demo.second_node, "lobby")
+    carol.enter(demo.second_node, "team")
     alice.sees_here("alice", "bob", "carol")
     alice.whisper("bob", "Lunch at noon?")
     expect(bob.message("Lunch at noon?")).to_contain_text("private to you")
@@ -225,5 +225,5 @@ def test_offline_device_is_told(demo: Demo, visit: Visit, room: str) -> None:
 
 def token(demo: Demo, user: str, ttl: int) -> str:
     """Return a token signed with the demo's key."""
-    command = [GATEWAY, "token", "--user", user, "--ttl", str(ttl), "--key", str(demo.directory / "auth_key.pem")]
+    command = [GATEWAY, "token", "--user", user, "--ttl", str(ttl), "--key", str(demo.directory / "signing_key.pem")]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()

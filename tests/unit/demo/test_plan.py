@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.demo import plan as plan_module
 from gateway.demo.plan import USERS, Plan, check_ports, free_port, keep_secrets
 from gateway.errors import OperatorError
 
@@ -38,6 +39,16 @@ def test_port_of_a_finished_program_is_free() -> None:
         client.close()
 
     check_ports(Plan(port=port, auth_port=free_port(), second_port=free_port()))
+
+
+def test_no_free_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When every port is taken the search ends with a line, not with a wrong port."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        monkeypatch.setattr(plan_module, "_QUIET_PORTS", range(taken, taken + 1))
+
+        with pytest.raises(OperatorError, match=rf"no free port from {taken} to"):
+            free_port()
 
 
 def test_secrets_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
