@@ -50,14 +50,14 @@ class Refresh(Body):
 class Logout(Body):
     """A refresh token, unless there is a bearer."""
 
-    refresh_token: str | None = Field(None, max_length=256)
+    refresh_token: str | None = Field(default=None, max_length=256)
 
 
 class SubscriptionRequest(Body):
     """A channel, and the connection that the token is to be bound to."""
 
     channel: str = Field(min_length=1, max_length=255, examples=["$chat:team"])
-    client: str | None = Field(None, min_length=1, max_length=64)
+    client: str | None = Field(default=None, min_length=1, max_length=64)
 
 
 class Registered(BaseModel):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 import time
 from contextlib import closing
@@ -98,16 +97,14 @@ async def _add(database_url: str, wanted: list[tuple[str, str]], if_missing: boo
             Registration(username=name, password=password)
         except ValidationError as error:
             fault = error.errors(include_input=False)[0]
-            raise OperatorError(f"{re.escape(name)}: {fault['loc'][0]}: {fault['msg']}") from None
+            raise OperatorError(f"user {name!r}: {fault['loc'][0]}: {fault['msg']}") from None
     async with open_store(database_url, now=time.time()) as store:
-        with closing(Passwords(workers=2, limit=len(wanted))) as passwords:
+        with closing(Passwords(workers=1, limit=1)) as passwords:
             for name, password in wanted:
-                if await store.user(name) is None:
-                    added = await store.add_user(name, await passwords.hash(password), time.time())
-                else:
-                    added = False
+                missing = await store.user(name) is None
+                added = missing and await store.add_user(name, await passwords.hash(password), time.time())
                 if not added and not if_missing:
-                    raise OperatorError(f"user {name} exists")
+                    raise OperatorError(f"user {name!r} exists; --if-missing leaves it as it is")
                 typer.echo(f"{name}: {'added' if added else 'exists'}")
 
 

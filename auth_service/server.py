@@ -45,6 +45,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(app: FastAPI, listening: socket.socket) -> None:
     """Serve until a signal. Raises OperatorError if the app cannot start."""
+    asyncio.run(serve(app, make(app), listening))
+
+
+def make(app: FastAPI) -> uvicorn.Server:
+    """Return a server for the app; setting its `should_exit` ends it."""
     config = uvicorn.Config(
         app,
         lifespan="off",  # entered by us, so that what it raises is ours to tell
@@ -54,10 +59,11 @@ def run(app: FastAPI, listening: socket.socket) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    asyncio.run(_serve(app, _Server(config), listening))
+    return _Server(config)
 
 
-async def _serve(app: FastAPI, server: _Server, listening: socket.socket) -> None:
+async def serve(app: FastAPI, server: uvicorn.Server, listening: socket.socket) -> None:
+    """Serve on a socket that listens, and close it. Raises OperatorError if the app cannot start."""
     with listening:
         async with app.router.lifespan_context(app):
             await server.serve(sockets=[listening])

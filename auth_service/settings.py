@@ -21,22 +21,22 @@ class AuthSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="AUTH_", frozen=True)
 
-    database_url: str = Field("sqlite+aiosqlite:///auth.db", description="SQLAlchemy URL of the database")
-    key_file: Path = Field(Path("auth_key.pem"), description="PKCS8 PEM signing key; made at the first start")
-    issuer: str = Field("auth-service", min_length=1, description="claim `iss`")
-    audience: str = Field("gateway", min_length=1, description="claim `aud`")
-    access_token_seconds: int = Field(600, ge=30, le=3600, description="life of an access token")
-    subscription_token_seconds: int = Field(600, ge=30, le=3600, description="life of a subscription token")
-    ticket_seconds: int = Field(30, ge=5, le=60, description="life of a one-time ticket; the gateway takes up to 60")
-    refresh_idle_seconds: int = Field(7 * 86400, ge=60, description="how long a refresh token may lie unused")
-    session_seconds: int = Field(30 * 86400, ge=60, description="life of a session, however often refreshed")
+    database_url: str = Field(default="sqlite+aiosqlite:///auth.db", description="SQLAlchemy URL of the database")
+    key_file: Path = Field(default=Path("auth_key.pem"), description="PKCS8 PEM signing key; made at the first start")
+    issuer: str = Field(default="auth-service", min_length=1, description="claim `iss`")
+    audience: str = Field(default="gateway", min_length=1, description="claim `aud`")
+    access_token_seconds: int = Field(default=600, ge=30, le=3600, description="life of an access token")
+    subscription_token_seconds: int = Field(default=600, ge=30, le=3600, description="life of a subscription token")
+    ticket_seconds: int = Field(default=30, ge=5, le=60, description="life of a ticket; the gateway takes up to 60")
+    refresh_idle_seconds: int = Field(default=7 * 86400, ge=60, description="how long a refresh token may lie unused")
+    session_seconds: int = Field(default=30 * 86400, ge=60, description="life of a session, however often refreshed")
     registration: bool = Field(default=True, description="whether strangers may register")
-    cors_origins: Names = Field((), description="origins of pages that may call us from a browser")
+    cors_origins: Names = Field(default=(), description="origins of pages that may call us from a browser")
     subscription_channels: Names = Field(
-        ("chat:*", "$chat:*"), description="channels a user gets tokens for; `*` at the end, `{user}` anywhere"
+        default=("chat:*", "$chat:*"), description="channels a user gets tokens for; `*` at the end, `{user}` anywhere"
     )
-    hash_workers: int = Field(2, ge=1, le=16, description="passwords hashed at once; 19 MiB each")
-    hash_queue: int = Field(50, ge=1, description="passwords waiting or being hashed; more are answered 503")
+    hash_workers: int = Field(default=2, ge=1, le=16, description="passwords hashed at once; 19 MiB each")
+    hash_queue: int = Field(default=50, ge=1, description="passwords waiting or being hashed; more are answered 503")
 
     @field_validator("cors_origins", "subscription_channels", mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -134,10 +135,11 @@ async def open_store(url: str, *, now: float) -> AsyncIterator[Store]:
     try:
         store = Store(engine)
         try:
+            _probe(engine)
             async with engine.begin() as connection:
                 await connection.run_sync(Base.metadata.create_all)
             await store.purge(now)
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             raise OperatorError(f"the database {_shown(engine)} cannot be opened: {_reason(error)}") from None
         yield store
     finally:
@@ -153,6 +155,13 @@ def _engine(url: str) -> AsyncEngine:
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _probe(engine: AsyncEngine) -> None:
+    """Find out on our own whether a file can be opened: aiosqlite's thread may outlive the loop when it cannot."""
+    file = engine.url.database
+    if engine.dialect.name == "sqlite" and file and not file.startswith((":memory:", "file:")):
+        sqlite3.connect(file).close()
 
 
 def _with_driver(url: str) -> str:

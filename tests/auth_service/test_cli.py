@@ -1,0 +1,229 @@
+"""The command, in processes of its own and in this one."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import io
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from auth_service import cli, server
+from auth_service.app import create_app
+from auth_service.errors import OperatorError
+from auth_service.settings import AuthSettings
+from gateway.errors import TokenError
+from gateway.tokens import TokenVerifier
+from tests.auth_service.conftest import PASSWORD, bearer
+from tests.support.clock import ManualClock
+from tests.support.recorder import MemoryRecorder
+
+SECONDS = 60  # for a process to start on a machine under load
+
+
+def run(cwd: Path, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `auth-service` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "auth_service", *arguments],
+        cwd=cwd,
+        input=stdin,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+@asynccontextmanager
+async def serving(cwd: Path, *arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """Run `auth-service serve` on a free port; yields the process and its URL."""
+    command = [sys.executable, "-m", "auth_service", "serve", "--port", "0", *arguments]
+    process = await asyncio.create_subprocess_exec(*command, cwd=cwd, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(SECONDS):
+            while b"auth.listening" not in (line := await process.stderr.readline()):
+                assert line, "the process ended"
+        yield process, line.decode().partition('"url": "')[2].partition('"')[0]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_a_process_serves_users_whose_tokens_the_gateway_takes(tmp_path: Path) -> None:
+    """Users added by the command log in over a real socket; the gateway accepts their tokens by the JWKS alone."""
+    added = run(tmp_path, "user", "add", "alice", "--password-stdin", "--if-missing", stdin=f"{PASSWORD}\n")
+    assert (0, "alice: added\n", "") == (added.returncode, added.stdout, added.stderr)
+    async with serving(tmp_path) as (process, url), httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        assert 0o600 == (tmp_path / "auth_key.pem").stat().st_mode & 0o777
+        assert 0o600 == (tmp_path / "auth.db").stat().st_mode & 0o777
+        pair = (await client.post("/login", json={"username": "alice", "password": PASSWORD})).json()
+        whose = bearer(pair["access_token"])
+        ticket = (await client.post("/ticket", headers=whose)).json()["ticket"]
+        body = {"channel": "$chat:x", "client": "c1"}
+        subscription = (await client.post("/tokens/subscription", json=body, headers=whose)).json()["token"]
+        await _gateway_takes(f"{url}/.well-known/jwks.json", pair["access_token"], ticket, subscription)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(SECONDS):
+            assert 0 == await process.wait()
+
+
+async def _gateway_takes(jwks_url: str, access: str, ticket: str, subscription: str) -> None:
+    make = functools.partial(
+        TokenVerifier, jwks_url=jwks_url, clock=ManualClock(wall=time.time()), recorder=MemoryRecorder()
+    )
+    async with make(issuer="auth-service") as verifier:
+        identity = await verifier.verify(access)
+        assert ("alice", False, None) == (identity.user, identity.ticket, identity.channel)
+        once = await verifier.verify(ticket)
+        assert ("alice", True, identity.session_id) == (once.user, once.ticket, once.session_id)
+        assert once.token_id
+        bound = await verifier.verify(subscription)
+        assert ("alice", "$chat:x", "c1") == (bound.user, bound.channel, bound.client)
+    async with make(audience="billing") as elsewhere:
+        with pytest.raises(TokenError, match="3500"):
+            await elsewhere.verify(access)
+
+
+def test_a_process_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """One line on standard error, exit code 1, no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = run(tmp_path, "serve", "--port", port)
+    line = f"auth-service: port {port} on 127.0.0.1 is taken: stop what listens there or choose --port\n"
+    assert (1, "", line) == (ended.returncode, ended.stdout, ended.stderr)
+
+
+def _main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the command in this process and return its exit code."""
+    monkeypatch.setattr(sys, "argv", ["auth-service", *arguments])
+    before = os.umask(0o077)
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        os.umask(before)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["serve", "--port", "0", "--database", "nosuch://x"], "auth-service: AUTH_DATABASE_URL (--database) cannot"),
+        (
+            ["serve", "--port", "0", "--database", "sqlite:////nowhere/at/all.db"],
+            "auth-service: the database sqlite+aiosqlite:////nowhere/at/all.db cannot be opened: unable to open",
+        ),
+        (["serve", "--port", "0", "--key", "file/key.pem"], "auth-service: the key file file/key.pem cannot be read"),
+        (["user", "add", "a b", "--password-stdin"], "auth-service: user 'a b': username: String should match"),
+        (["user", "add", "alice", "bob", "--password-stdin"], "auth-service: standard input ended before"),
+    ],
+)
+def test_what_the_operator_can_mend_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    line: str,
+) -> None:
+    """Exit code 1 and a line that says what is wrong."""
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("auth_service.log.configure", lambda: None)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PASSWORD}\n"))
+    assert 1 == _main(monkeypatch, *arguments)
+    errors = capsys.readouterr().err.splitlines()
+    assert 1 == len(errors)
+    assert errors[0].startswith(line)
+
+
+def test_users_are_added(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], settings: AuthSettings
+) -> None:
+    """Several at once from standard input; again only with --if-missing; or by variable, or by prompt."""
+    database = ["--database", settings.database_url]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("password-1\npassword-2\n"))
+    assert 0 == _main(monkeypatch, "user", "add", "alice", "bob", "--password-stdin", *database)
+    monkeypatch.setenv(cli.PASSWORD_VARIABLE, "password-3")
+    assert 1 == _main(monkeypatch, "user", "add", "alice", *database)
+    assert 0 == _main(monkeypatch, "user", "add", "alice", "carol", "--if-missing", *database)
+    monkeypatch.delenv(cli.PASSWORD_VARIABLE)
+    monkeypatch.setattr("typer.prompt", lambda text, **_: f"{text} password")
+    assert 0 == _main(monkeypatch, "user", "add", "dave", *database)
+    seen = capsys.readouterr()
+    assert ["alice: added", "bob: added", "alice: exists", "carol: added", "dave: added"] == seen.out.splitlines()
+    assert "auth-service: user 'alice' exists; --if-missing leaves it as it is\n" == seen.err
+    connection = sqlite3.connect(settings.database_url.removeprefix("sqlite+aiosqlite:///"))
+    assert [("alice",), ("bob",), ("carol",), ("dave",)] == connection.execute("SELECT name FROM users").fetchall()
+    connection.close()
+
+
+@pytest.mark.parametrize("words", [[], ["serve"], ["user"], ["user", "add"]])
+def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    """Every command explains itself; those that do something show an example."""
+    assert 0 == _main(monkeypatch, *words, "--help")
+    text = capsys.readouterr().out
+    assert ("Examples:\n    auth-service" in text) == (words in (["serve"], ["user", "add"]))
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C at the prompt ends with the code a shell expects."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "cli", interrupted)
+    assert 130 == _main(monkeypatch)
+    assert "" == capsys.readouterr().err
+
+
+def test_serve_joins_the_parts(monkeypatch: pytest.MonkeyPatch, settings: AuthSettings) -> None:
+    """The command listens first, then serves the app that its flags describe."""
+    served: list[tuple[str, str]] = []
+    monkeypatch.setattr(server, "run", lambda app, on: served.append((app.title, on.getsockname()[0])))
+    monkeypatch.setattr("auth_service.log.configure", lambda: None)
+    flags = ["--database", settings.database_url, "--key", str(settings.key_file)]
+    assert 0 == _main(monkeypatch, "serve", "--port", "0", *flags)
+    assert [("Auth service", "127.0.0.1")] == served
+
+
+@pytest.mark.parametrize(("host", "number"), [("127.0.0.1", signal.SIGTERM), ("::1", signal.SIGINT)])
+async def test_the_server_in_this_process(settings: AuthSettings, host: str, number: int) -> None:
+    """It serves on the socket it is given until a signal, closes it, and gives the signals back."""
+    try:
+        listening = server.listen(host, 0)
+    except OperatorError:
+        pytest.skip("no IPv6 here")
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    app = create_app(settings)
+    task = asyncio.create_task(server.serve(app, server.make(app), listening))
+    shown = f"[{host}]" if ":" in host else host
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(f"http://{shown}:{listening.getsockname()[1]}/health/ready")
+    assert 200 == answer.status_code
+    assert "server" not in answer.headers
+    signal.raise_signal(number)
+    await task
+    assert -1 == listening.fileno()
+    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("host", "line"), [("192.0.2.1", "cannot listen on"), ("nosuch.invalid", "cannot listen on")])
+def test_addresses_that_are_not_ours(host: str, line: str) -> None:
+    """An address of another machine, or a name nobody knows, is the operator's to mend."""
+    with pytest.raises(OperatorError, match=line):
+        server.listen(host, 0)
