@@ -123,6 +123,25 @@ def test_other_node_goes_on_where_the_first_left_off(demo: Demo, visit: Visit, r
     expect(alice.page.locator(".message .text")).to_have_text(["here", "there"])
 
 
+def test_another_room_is_another_conversation(demo: Demo, visit: Visit, room: str) -> None:
+    """Entering another room leaves the first one: its log goes, and so does its user for those who stay."""
+    alice, bob = visit("alice"), visit("bob")
+    alice.enter(demo.node, room)
+    bob.enter(demo.second_node, room)
+    alice.say("here")
+    bob.message("here")
+
+    alice.page.get_by_label("Room", exact=True).fill(f"{room}-2")
+    alice.page.get_by_role("button", name="Enter").click()
+
+    bob.note("User 'alice' has left the chat.")
+    alice.sees_here("alice")
+    alice.say("there")
+    alice.message("there")
+    expect(alice.page.locator(".message .text")).to_have_text(["there"])
+    expect(bob.page.locator(".message .text")).to_have_text(["here"])
+
+
 def test_operator_disconnect_is_told_in_words(demo: Demo, visit: Visit, room: str) -> None:
     """After a final close code the page stays away and says why, until its user wants back."""
     alice = visit("alice")
