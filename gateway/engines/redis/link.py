@@ -192,11 +192,14 @@ def _plainly(error: OSError | EngineFault, address: Address) -> str:
             return f"{address} hung up on us ({error.detail})"
         return f"{address} refused us ({error.detail})"
     if isinstance(error, ssl.SSLError):
-        why = getattr(error, "verify_message", "") or error.reason or str(error)
+        reason = getattr(error, "reason", "") or str(error)  # a constant of OpenSSL: WRONG_VERSION_NUMBER
+        why = getattr(error, "verify_message", "") or f"TLS: {reason.replace('_', ' ').lower()}"
     elif isinstance(error, TimeoutError) and error.errno is None:
         why = f"no answer within {DIAL_TIMEOUT:g} s"
     elif isinstance(error, socket.gaierror):
         why = error.strerror or str(error)
     else:
         why = os.strerror(error.errno) if error.errno else str(error)
-    return f"cannot connect to {address} ({why[:1].lower()}{why[1:]})"
+    if why[:2].istitle():
+        why = why[0].lower() + why[1:]
+    return f"cannot connect to {address} ({why})"
