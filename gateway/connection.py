@@ -34,7 +34,6 @@ class Connection(Outbox):
     """One live link. Receives from its transport, is delivered to by the hub, is looked at by the wheel."""
 
     __slots__ = (
-        "blocked_since",
         "booked",
         "closing",
         "dialect",
@@ -77,12 +76,10 @@ class Connection(Outbox):
         self.gone = False
         self.closing: Disconnect | None = None
         self.reading_held = False
-        self.blocked_since = inf
         self.timer_tick = 0
         self.booked = inf  # when the wheel looks at us next
         self.opened_at = shell.clock.monotonic()
-        self.received_count = 0
-        self.sent_count = 0
+        self.received_count = self.sent_count = 0
 
     @property
     def user(self) -> UserId:
@@ -114,13 +111,10 @@ class Connection(Outbox):
 
     def writable(self, yes: bool) -> None:
         """Stop or resume writing."""
-        self.blocked = not yes
         if yes:
-            self.blocked_since = inf
-            if self.frames and not self.marked:
-                self.flusher.mark(self)
+            self.unblock()
         else:
-            self.blocked_since = self.shell.clock.monotonic()
+            self.block(self.shell.clock.monotonic())
             self._book()
 
     def lost(self, code: int | None, initiator: Literal["client", "server", "network"]) -> None:
@@ -138,14 +132,15 @@ class Connection(Outbox):
 
     def close(self, disconnect: Disconnect) -> None:
         """End the connection: socket first, then everything else."""
+        if disconnect is not SLOW:
+            self._spill()
         if self.gone:
-            return
+            return  # since long, or just now: what was spilt was too much
         self.closing = disconnect
         if disconnect is SLOW:
+            self.shell.recorder.count("slow_consumers", "bytes" if self.queued > self.limit else "age")
             self.discard()
-            self.shell.recorder.count("slow_consumers", "age" if self.blocked_since < inf else "bytes")
         else:
-            self._spill()
             for payload in self.dialect.farewell(disconnect):
                 self.put(self.group.framing.frame(payload, self.group.codec.text))
             self.blocked = False  # the close frame goes behind what is queued, wherever that waits
@@ -155,12 +150,13 @@ class Connection(Outbox):
 
     def due(self, now: float) -> float:
         """Do what the deadlines ask for; the wheel calls."""
-        if self.gone:
-            return inf
-        if now - self.blocked_since >= self.shell.stall_timeout:
+        if self.blocked and self.stalled(now, self.shell.stall_timeout):
             self.close(SLOW)
-        elif self.session.deadline <= now:
-            self.perform(self.session.tick(now))
+        try:
+            if self.session.deadline <= now:
+                self.perform(self.session.tick(now))
+        except Exception as error:  # noqa: BLE001 - a root: without its deadlines a connection would stay for ever
+            self.failed(error, "task")
         self.booked = self._deadline()
         return self.booked
 
@@ -172,7 +168,9 @@ class Connection(Outbox):
             queue = self.waiting.free_all()
             if self.session.phase is Phase.OPEN:
                 self.shell.opened(self)
-                self._hand_over(queue)
+            else:
+                queue.clear()
+            self._hand_over(queue)
         self._book()
 
     def called(self) -> None:
@@ -214,6 +212,8 @@ class Connection(Outbox):
         """Encode for this client and put into the outbox; then hand over what the dialect itself asks."""
         encoded = self.dialect.encode(message)
         self._spill()
+        if self.gone:
+            return  # what was spilt was too much
         text = self.group.codec.text if encoded.text is None else encoded.text
         for payload in encoded.payloads:
             self.sent_count += 1
@@ -261,7 +261,7 @@ class Connection(Outbox):
         if self.gone:
             return inf
         if self.blocked:
-            return min(self.session.deadline, self.blocked_since + self.shell.stall_timeout)
+            return min(self.session.deadline, self.look_at(self.shell.stall_timeout))
         return self.session.deadline
 
     def _book(self) -> None:

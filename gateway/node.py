@@ -141,8 +141,11 @@ class Node:
         self.connections[connection.id] = connection
         if self.draining:
             connection.close(SHUTDOWN)
-        else:
+            return connection
+        try:
             connection.begin()
+        except Exception as error:  # noqa: BLE001 - a root: nobody would ever tell us that this one is lost
+            connection.failed(error, "frame")
         return connection
 
     # --- from the engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Final, Protocol
 
 from gateway.contracts.transport import Transport
@@ -12,6 +13,7 @@ from gateway.types import Channel
 
 TURN_CONNECTIONS: Final = 512  # writes per turn: 10,000 in one turn held the loop for 129 ms, in slices for 7 ms
 TURN_SECONDS: Final = 0.002
+LOOK_SECONDS: Final = 1.0  # how often a blocked transport is asked whether the client takes anything
 
 
 class Outbox:
@@ -20,7 +22,18 @@ class Outbox:
     Frames are complete wire bytes; `queued` counts them. While the transport is `blocked`, they stay here.
     """
 
-    __slots__ = ("blocked", "flusher", "frames", "limit", "marked", "queued", "transport")
+    __slots__ = (
+        "backlog",
+        "blocked",
+        "blocked_since",
+        "flusher",
+        "frames",
+        "limit",
+        "looked_at",
+        "marked",
+        "queued",
+        "transport",
+    )
 
     def __init__(self, *, transport: Transport, flusher: Flusher, limit: int) -> None:
         self.transport = transport
@@ -30,6 +43,9 @@ class Outbox:
         self.queued = 0
         self.marked = False
         self.blocked = False
+        self.blocked_since = inf  # without the client taking a byte
+        self.looked_at = inf
+        self.backlog = 0  # at that look
 
     def put(self, frame: bytes) -> Disconnect | None:
         """Append whole frames, which leave at the end of the turn. SLOW: over the limit, close it."""
@@ -53,6 +69,35 @@ class Outbox:
         """Drop what is queued."""
         self.frames.clear()
         self.queued = 0
+
+    def block(self, now: float) -> None:
+        """Keep frames here: the transport has asked us to wait."""
+        self.blocked = True
+        self.blocked_since = self.looked_at = now
+        self.backlog = self.transport.backlog()
+
+    def unblock(self) -> None:
+        """Write again."""
+        self.blocked = False
+        self.blocked_since = self.looked_at = inf
+        if self.frames and not self.marked:
+            self.flusher.mark(self)
+
+    def look_at(self, timeout: float) -> float:
+        """Return when to ask `stalled` next; inf while not blocked."""
+        return min(self.looked_at + LOOK_SECONDS, self.blocked_since + timeout)
+
+    def stalled(self, now: float, timeout: float) -> bool:
+        """Say whether the client has taken nothing for `timeout` seconds.
+
+        Whatever it took since the last look counts as taken right after that look.
+        """
+        backlog = self.transport.backlog()
+        if backlog < self.backlog:
+            self.blocked_since = self.looked_at
+        self.backlog = backlog
+        self.looked_at = now
+        return now - self.blocked_since >= timeout
 
 
 class Flushable(Protocol):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from gateway.disconnects import SLOW
@@ -198,3 +200,51 @@ def test_a_source_that_raises_does_not_cost_the_others_their_frames() -> None:
         fixture.turns.take()
     fixture.turns.take_all()
     assert [b"frame"] == transport.writes
+
+
+def test_a_blocked_outbox_is_looked_at_each_second_and_at_its_end() -> None:
+    """Looks come often enough to see progress, and exactly when the time is up; none while nothing is blocked."""
+    outbox, _ = Fixture().outbox()
+    assert inf == outbox.look_at(10.0)
+    outbox.block(100.0)
+    assert (True, 101.0) == (outbox.blocked, outbox.look_at(10.0))
+    assert not outbox.stalled(109.5, 10.0)
+    assert 110.0 == outbox.look_at(10.0)
+    assert outbox.stalled(110.0, 10.0)
+    outbox.unblock()
+    assert (False, inf) == (outbox.blocked, outbox.look_at(10.0))
+
+
+def test_progress_counts_from_the_look_before_it() -> None:
+    """A byte taken between two looks starts the time anew at the earlier one; a backlog that grows does not."""
+    outbox, transport = Fixture().outbox()
+    transport.stalled = 100
+    outbox.block(0.0)
+    assert not outbox.stalled(1.0, 10.0)
+    transport.stalled = 99
+    assert not outbox.stalled(2.0, 10.0)
+    assert 1.0 == outbox.blocked_since
+    transport.stalled = 150  # answers to pings, say
+    assert not outbox.stalled(3.0, 10.0)
+    assert 1.0 == outbox.blocked_since
+    transport.stalled = 149
+    assert not outbox.stalled(4.0, 10.0)
+    assert 3.0 == outbox.blocked_since
+    assert not outbox.stalled(12.9, 10.0)
+    assert outbox.stalled(13.0, 10.0)
+
+
+def test_unblocking_books_what_was_kept_once() -> None:
+    """What was put while blocked leaves at the end of the turn in which the transport is ready again."""
+    fixture = Fixture()
+    outbox, transport = fixture.outbox()
+    outbox.block(0.0)
+    outbox.put(b"1")
+    fixture.turns.take_all()
+    outbox.unblock()
+    outbox.unblock()
+    assert 1 == len(fixture.flusher.queue)
+    fixture.turns.take_all()
+    assert [b"1"] == transport.writes
+    outbox.unblock()
+    assert [] == fixture.turns.waiting
