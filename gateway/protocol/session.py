@@ -125,8 +125,8 @@ class Session(State):
     def insufficient(self, channel: Channel, position: Position | None, now: float) -> list[Effect]:
         """End a subscription of which publications are lost; `position`: up to where the client got everything."""
         subscription = self.subscriptions.get(channel)
-        if subscription is None or self.phase is Phase.CLOSED:
-            return []
+        if subscription is None or not subscription.positioned or self.phase is Phase.CLOSED:
+            return []  # who keeps no position was promised nothing
         if subscription.server or self._again(channel, now):
             return self.end(INSUFFICIENT_STATE)
         return subscribing.unsubscribed(self, channel, UNSUBSCRIBED_INSUFFICIENT, position)

@@ -189,6 +189,13 @@ def test_a_subscription_of_the_server_that_fell_behind() -> None:
     assert closing(talk.session.insufficient(ROOM, TOP, talk.now)) is INSUFFICIENT_STATE
 
 
+def test_a_subscription_without_a_position_cannot_fall_behind() -> None:
+    """Who asked for no position was promised nothing, and stays subscribed."""
+    talk = Talk().subscribed("optional:x")
+    assert talk.session.insufficient(Channel("optional:x"), TOP, talk.now) == []
+    assert Channel("optional:x") in talk.session.subscriptions
+
+
 def test_falling_behind_twice() -> None:
     """Within the period, in the same channel: subscribing again does not help, the connection ends."""
     talk = Talk(gap_period=10.0).subscribed(ROOM, "chat:other")
