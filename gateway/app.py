@@ -210,6 +210,7 @@ def _watch(settings: Settings, node: Node, verifier: TokenVerifier, clock: Clock
     metrics.watch("channels", lambda: len(node.hub.interests))
     metrics.watch("client_queue_bytes", lambda: sum(it.queued for it in node.connections.values()))
     metrics.watch("client_queue_max_bytes", lambda: max((it.queued for it in node.connections.values()), default=0))
+    metrics.watch("redis_up", node.links)
     metrics.watch("draining", lambda: int(node.draining))
     metrics.watch("engine_in_memory", lambda: int(in_memory))
     metrics.watch("jwks_age", lambda: verifier.jwks_age(clock.monotonic()) or 0.0)

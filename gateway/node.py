@@ -15,7 +15,7 @@ import structlog
 from gateway.connection import Connection
 from gateway.contracts.clock import Clock
 from gateway.contracts.codec import Codec
-from gateway.contracts.engine import Engine, EngineSink
+from gateway.contracts.engine import Engine, EngineSink, Linked
 from gateway.contracts.recorder import Recorder
 from gateway.contracts.transport import Transport
 from gateway.contracts.verifier import Verifier
@@ -182,6 +182,10 @@ class Node:
         closing_opened = sum(it.gone for connections in self.users.values() for it in connections)
         unknown = len(self.connections) - closing - (opened - closing_opened)
         return {"unauthenticated": unknown, "open": opened - closing_opened, "closing": closing}
+
+    def links(self) -> Mapping[str, bool]:
+        """Return whether each link of the engine stands, by its role; empty for an engine without any."""
+        return dict(self.engine.up) if self._shell is not None and isinstance(self.engine, Linked) else {}
 
     def faults(self) -> Sequence[str]:
         """Return why new connections are not welcome, a line each; empty = they are."""

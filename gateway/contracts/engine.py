@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from gateway.contracts.broker import Broker, History
 from gateway.contracts.control import ControlBus
@@ -55,6 +55,15 @@ class Engine(Protocol):
 
     def faults(self) -> Sequence[str]:
         """Return what is wrong right now, a line each for `/health/ready`; empty = ready."""
+
+
+@runtime_checkable
+class Linked(Protocol):
+    """An engine that depends on links to somewhere else."""
+
+    @property
+    def up(self) -> Mapping[str, bool]:
+        """Whether each link stands, by its role."""
 
 
 @dataclass(frozen=True, slots=True)
