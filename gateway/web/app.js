@@ -20,8 +20,7 @@ let link = {}; // what the connection said last
 let users = new Set();
 let sending = new Map(); // key -> { text, target, line }
 let timings = []; // of our own messages, ms
-let countdown = 0;
-let recount = 0;
+let [countdown, recount] = [0, 0]; // timers
 
 async function loadConfig() {
   try {

@@ -31,12 +31,11 @@
  *
  * `key` is what say() and whisper() returned; `took` is the time from there to the answer in ms.
  */
-
 const SECOND = 1000;
 const SILENCE = 25 * SECOND; // then we ask: a browser does not show us the server's WebSocket pings
 const ANSWER_WITHIN = 8 * SECOND; // to that, and to a new connection
 const SETTLED = 30 * SECOND; // a link that lived this long makes the next back-off start anew
-const REMEMBERED = 1000;
+const REMEMBERED = 1000; // ids
 /** Full jitter: anything from 0 to the ceiling, so that the clients of a lost node do not come back as one wave. */
 export function backoff(attempt, random = Math.random) {
   return random() * Math.min(30 * SECOND, 0.5 * SECOND * 2 ** attempt);
@@ -61,8 +60,8 @@ export class Chat {
   #openedAt = 0;
   #heardAt = 0;
   #askedAt = 0;
-  #retry = 0; // a timer
-  #pulse = 0; // a timer
+  #retry = 0; // timers
+  #pulse = 0;
   #freshToken = false;
   #refusals = 0;
   #lastId = "";
@@ -90,7 +89,7 @@ export class Chat {
   /** Leave for good. */
   close() {
     this.#abandon(1000);
-    this.#setState("stopped", { code: 1000, reason: "closed by us" });
+    this.#setState("stopped", { code: 1000 });
   }
 
   /** Do not wait for the back-off: the network is back, or the user asked. */
@@ -155,9 +154,8 @@ export class Chat {
     this.#abandon();
     if (this.state === "open" && performance.now() - this.#openedAt >= SETTLED) this.#attempt = 0;
     this.#freshToken = code === 3500;
-    const again = !isFinal(code) || (code === 3500 && this.#refusals++ === 0); // once more, with a new token
-    if (again) this.#wait(code, reason);
-    else this.#stop(code, reason);
+    if (isFinal(code) && (code !== 3500 || this.#refusals++ > 0)) this.#stop(code, reason); // 3500: once more, newly signed
+    else this.#wait(code, reason);
   }
 
   #wait(code, reason) {
