@@ -68,11 +68,11 @@ class Store:
             await session.execute(update(User).where(User.name == name).values(password_hash=password_hash))
 
     async def begin_session(self, login: Login, refresh: bytes, *, idle_seconds: float, now: float) -> None:
-        """Enter a session with its first refresh token, good for `idle_seconds` or until the session ends."""
+        """Enter a session with its first refresh token, good for `idle_seconds`."""
         async with self._sessions.begin() as session:
             session.add(Session(id=login.session_id, user=login.user, created_at=now, ends_at=login.ends_at))
             await session.flush()
-            session.add(_refresh_token(login, refresh, now + idle_seconds))
+            session.add(RefreshToken(digest=refresh, session_id=login.session_id, expires_at=now + idle_seconds))
 
     async def rotate(self, old: bytes, new: bytes, *, idle_seconds: float, now: float) -> Login | None:
         """Replace a refresh token by the next one and return its session; None if it is not good any more.
@@ -90,9 +90,8 @@ class Store:
             found = None if session_id is None else await session.get(Session, session_id)
             if found is None or found.ended_at is not None or found.ends_at <= now:
                 return None
-            login = Login(found.id, found.user, found.ends_at)
-            session.add(_refresh_token(login, new, now + idle_seconds))
-            return login
+            session.add(RefreshToken(digest=new, session_id=found.id, expires_at=now + idle_seconds))
+            return Login(found.id, found.user, found.ends_at)
 
     async def trace(self, digest: bytes) -> tuple[str, bool] | None:
         """Return the session a refresh token belongs to, and whether the token was used; None for a stranger."""
@@ -121,11 +120,8 @@ class Store:
         """Delete what has expired and can tell nothing any more."""
         async with self._sessions.begin() as session:
             await session.execute(delete(RefreshToken).where(RefreshToken.expires_at <= now))
+            # what is left of their refresh tokens goes with them
             await session.execute(delete(Session).where(Session.ends_at <= now))
-
-
-def _refresh_token(login: Login, digest: bytes, ends_at: float) -> RefreshToken:
-    return RefreshToken(digest=digest, session_id=login.session_id, expires_at=min(ends_at, login.ends_at))
 
 
 @asynccontextmanager
