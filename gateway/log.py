@@ -133,3 +133,5 @@ def _route_stdlib(out: TextIO, threshold: int, chain: list[Processor], last: lis
         logger.handlers.clear()
         logger.propagate = True
     logging.getLogger("uvicorn.access").disabled = True  # it would log query strings; ours is one line per connection
+    for name in ("httpx", "httpcore"):  # a line per fetch of the keys says nothing, and holds a URL
+        logging.getLogger(name).setLevel(logging.WARNING)
