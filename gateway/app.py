@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import nan
 
 from fastapi import APIRouter, FastAPI, WebSocket
 
@@ -213,4 +214,4 @@ def _watch(settings: Settings, node: Node, verifier: TokenVerifier, clock: Clock
     metrics.watch("redis_up", node.links)
     metrics.watch("draining", lambda: int(node.draining))
     metrics.watch("engine_in_memory", lambda: int(in_memory))
-    metrics.watch("jwks_age", lambda: verifier.jwks_age(clock.monotonic()) or 0.0)
+    metrics.watch("jwks_age", lambda: nan if (age := verifier.jwks_age(clock.monotonic())) is None else age)
