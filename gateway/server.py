@@ -11,15 +11,17 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar, cast
 
 import structlog
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
+from uvicorn.server import ServerState
 
 from gateway.contracts.recorder import Recorder
 from gateway.errors import OperatorError
+from gateway.lifespan import Lifespan, NoLifespan
 from gateway.transports.admission import Admission, TrustedProxies
 from gateway.transports.handshake import websocket_protocol
 from gateway.transports.http import HttpLimits, http_protocol
@@ -28,8 +30,9 @@ from gateway.transports.wire import WebSocketLimits
 BACKLOG: Final = 4096  # a herd that comes back after a restart is larger than the usual 128
 SEND_BUFFER: Final = 65_536  # of the kernel, per socket: what a client that does not read may tie up there
 USER_TIMEOUT_MS: Final = 10_000  # a peer that acknowledges nothing for so long is gone
-GRACE: Final = 5  # seconds for requests in flight when everything closes
 GC_THRESHOLDS: Final = (50_000, 20, 50)  # connections and publications are freed by counting; cycles are rare
+
+POLL: Final = 0.02  # seconds between two looks at what is still there, while closing
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -54,6 +57,7 @@ class ServerRules:
     http: HttpLimits = field(default_factory=HttpLimits)
     websocket: WebSocketLimits = field(default_factory=WebSocketLimits)
     on_drain: Callable[[], Awaitable[None]] | None = None
+    grace: float = 5.0  # seconds for requests in flight when everything closes; then they are cancelled
 
 
 def listen(host: str, port: int, *, reuse_port: bool = False, option: str = "--port") -> socket.socket:
@@ -91,6 +95,13 @@ def _advice(host: str, port: int, option: str, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"port {port} needs more rights than this process has: choose one from 1024 up with {option}"
     return f"cannot listen on {host} port {port}: {error.strerror}"
+
+
+class Abortable(Protocol):
+    """What every protocol class of ours is, beyond what uvicorn asks."""
+
+    def abort(self) -> None:
+        """Drop the link at once."""
 
 
 class Stop:
@@ -173,7 +184,7 @@ async def serve_until_stopped(
             for loop in loops:
                 loop.cancel()  # they only refresh the Date header
             for server in reversed(servers):
-                await _shut(server, stop)
+                await _shut(server, stop, rules.grace)
 
 
 @contextlib.asynccontextmanager
@@ -198,60 +209,33 @@ async def running(app: ASGIApp, *, rules: ServerRules, host: str = "127.0.0.1") 
 async def _start_all(listeners: Sequence[Listener], rules: ServerRules) -> list[uvicorn.Server]:
     servers: list[uvicorn.Server] = []
     for listener in listeners:
-        application = _Application(listener.app)
-        server = uvicorn.Server(_config(application, listener, rules, first=not servers))
+        server = uvicorn.Server(_config(listener, rules))
         server.config.load()
-        server.lifespan = server.config.lifespan_class(server.config)
+        lifespan = NoLifespan if servers else Lifespan
+        server.lifespan = lifespan(listener.app)
         try:
             await server.startup(sockets=[listener.socket])
-        except SystemExit:  # uvicorn's way to say that the lifespan failed; it came up through this very call
+        except BaseException:
             for other in reversed(servers):
-                await other.shutdown()
-            raise application.failure or OperatorError("the application did not start") from None
+                await _shut(other, Stop(), 0.0)
+            raise
         servers.append(server)
     return servers
 
 
-def _config(app: ASGIApp, listener: Listener, rules: ServerRules, *, first: bool) -> uvicorn.Config:
+def _config(listener: Listener, rules: ServerRules) -> uvicorn.Config:
     ws = websocket_protocol(rules.websocket, admission=rules.admission, recorder=rules.recorder)
     return uvicorn.Config(
-        app,
+        listener.app,
         http=http_protocol(rules.http, admission=rules.admission, proxies=rules.proxies, recorder=rules.recorder),
         ws=ws if listener.websockets else "none",
-        lifespan="on" if first else "off",
         interface="asgi3",
         log_config=None,
         access_log=False,  # it would write query strings, and tokens stand there
         proxy_headers=False,  # http_protocol believes the proxies, before admission
         server_header=False,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=GRACE,
     )
-
-
-class _Application:
-    """The application, with the failure of its start kept for our caller instead of printed by uvicorn."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._up = False
-        self.failure: Exception | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
-
-        async def pass_on(message: Message) -> None:
-            self._up = self._up or message["type"] == "lifespan.startup.complete"
-            await send({**message, "message": ""} if "message" in message else message)
-
-        try:
-            await self._app(scope, receive, pass_on)
-        except Exception as error:
-            if self._up:
-                log.exception("lifespan.failed")
-            self.failure = error
 
 
 async def _drain(rules: ServerRules, stop: Stop) -> None:
@@ -265,14 +249,32 @@ async def _drain(rules: ServerRules, stop: Stop) -> None:
         log.exception("server.drain_failed")
 
 
-async def _shut(server: uvicorn.Server, stop: Stop) -> None:
-    """Close the port, say goodbye to whoever is still there, wait for requests in flight, end the lifespan."""
-    closing = asyncio.ensure_future(server.shutdown())
-    force = asyncio.ensure_future(stop.forced.wait())
-    await asyncio.wait((closing, force), return_when=asyncio.FIRST_COMPLETED)
-    server.force_exit = not closing.done()
-    force.cancel()
-    await closing
+async def _shut(server: uvicorn.Server, stop: Stop, grace: float) -> None:
+    """Close the port, say goodbye to whoever is still there, wait for requests in flight, end the lifespan.
+
+    Not uvicorn's own, which leaves behind what is not gone after the grace: uvloop cannot be closed over an open
+    connection.
+    """
+    state = server.server_state
+    for listening in server.servers:
+        listening.close()
+    for connection in list(state.connections):
+        connection.shutdown()
+    await _unless(stop.forced, _emptied(state, grace))
+    for task in state.tasks:
+        task.cancel()
+    for connection in list(state.connections):
+        cast("Abortable", connection).abort()
+    await _emptied(state, 1.0)
+    await _unless(stop.forced, server.lifespan.shutdown())
+
+
+async def _emptied(state: ServerState, seconds: float) -> None:
+    """Wait until all connections are gone and all routes have returned, no longer than that."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while state.connections or state.tasks:  # noqa: ASYNC110 - uvicorn's sets tell nobody
+                await asyncio.sleep(POLL)
 
 
 async def _settled(awaitable: Awaitable[None]) -> None:

@@ -61,6 +61,7 @@ class Handshake(asyncio.Protocol):
         self._scope: Scope
         self._peer: Peer
         self._early = b""
+        self._deadline: asyncio.TimerHandle | None = None
 
     def begin(self, link: asyncio.Transport, scope: Scope, peer: Peer, early: bytes) -> None:
         """Take over from the HTTP protocol; `early` is what followed the request in the same read."""
@@ -78,6 +79,8 @@ class Handshake(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         """The client went before anything was decided, or after a refusal."""
         self._phase = _Phase.OVER
+        if self._deadline is not None:
+            self._deadline.cancel()
         self._connections.discard(self)
         self.admission.release(self._peer.address)
         self._gone.set()
@@ -88,6 +91,10 @@ class Handshake(asyncio.Protocol):
             self._unattended(INTERNAL_ERROR)
         elif self._phase is not _Phase.TAKEN:
             self._refuse(GOING_DOWN)
+
+    def abort(self) -> None:
+        """Drop the link at once."""
+        self._link.abort()
 
     # --- the ASGI application and its channels
 
@@ -153,8 +160,12 @@ class Handshake(asyncio.Protocol):
             return
         self._phase = _Phase.OVER
         self._link.write(response)
-        self._link.close()
-        asyncio.get_running_loop().call_later(self.limits.close_timeout, self._link.abort)
+        if self._link.can_write_eof():
+            self._link.write_eof()  # closing with input unread would reset the link and lose the response
+            self._link.resume_reading()
+        else:
+            self._link.close()
+        self._deadline = asyncio.get_running_loop().call_later(self.limits.close_timeout, self._link.abort)
 
     # --- giving the socket away
 

@@ -56,7 +56,8 @@ class Sweep:
         loop = asyncio.get_running_loop()
         self._timer = None
         now = loop.time()
-        for protocol, due in list(self._due.items()):
+        while self._due:
+            protocol, due = next(iter(self._due.items()))
             if due > now:
                 # not sooner than a tenth of the time: a steady stream of connections must not mean a timer each
                 self._timer = loop.call_later(max(due - now, self._seconds / 10), self._sweep)
@@ -107,8 +108,15 @@ class HttpProtocol(HttpToolsProtocol):
             if not self._refused:
                 self._refuse(BAD_REQUEST, "bad_request")
         else:
-            if self._in_head and not self._refused:
-                self._measure(len(data))
+            if not self._refused:
+                self._parsed(len(data))
+
+    def _parsed(self, size: int) -> None:
+        """Go on after a read that neither completed an upgrade nor broke the parser."""
+        if self._in_head:
+            self._measure(size)
+        elif not self._answering():
+            self.heads.add(self)  # line breaks between requests begin none, but cost the keep-alive its timer
 
     def _measure(self, size: int) -> None:
         """Refuse a head that is too large already. A later request may share its first read with an earlier body."""
@@ -223,6 +231,10 @@ class HttpProtocol(HttpToolsProtocol):
             self.lingering.add(self)
         else:
             self.transport.close()
+
+    def abort(self) -> None:
+        """Drop the link at once."""
+        self.transport.abort()
 
     def head_expired(self) -> None:
         """The request head took too long."""

@@ -7,7 +7,7 @@ import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,13 @@ class Stage:
     url: str
     rules: ServerRules
     recorder: MemoryRecorder
-    attached: Attached = field(default_factory=Attached)
+    attached: Attached
+    rooms: Rooms
+
+    async def waiting(self) -> None:
+        """Wait until a route waits."""
+        async with asyncio.timeout(DEADLINE):
+            await self.rooms.waiting.wait()
 
     async def ask(self, request: bytes, source: str = "127.0.0.1") -> tuple[Head, RawSocket]:
         """Send bytes on a new connection and read the head of the answer."""
@@ -61,10 +67,12 @@ async def _stage(
         websocket=websocket or WebSocketLimits(),
         admission=admission or Admission(),
         proxies=proxies or TrustedProxies(),
+        grace=0.1,
     )
     attached = attached or Attached()
-    async with running(Rooms(attached).app, rules=rules) as url:
-        yield Stage(url, rules, recorder, attached)
+    rooms = Rooms(attached)
+    async with running(rooms.app, rules=rules) as url:
+        yield Stage(url, rules, recorder, attached, rooms)
     assert 0 == rules.admission.connections, "every admitted connection is given back"
 
 
@@ -111,6 +119,17 @@ async def test_the_deadline_of_each_counts_from_its_own_start() -> None:
         finished.close()
 
         assert 2 == stage.recorder.counts["handshakes", "timeout"]
+
+
+@on_uvloop
+async def test_line_breaks_between_requests_do_not_stop_the_clock() -> None:
+    """A kept-alive connection that sends line breaks, but no request, is dropped all the same."""
+    async with _stage(http=HttpLimits(head_timeout=0.1)) as stage:
+        head, client = await stage.ask(b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.exactly(int(head.headers["content-length"]))
+        await client.send(b"\r\n\r\n")
+        async with asyncio.timeout(3.0):  # before uvicorn's own keep-alive would have ended
+            assert b"HTTP/1.1 408 " == (await client.rest())[:13]
 
 
 @pytest.mark.parametrize(
@@ -385,6 +404,31 @@ async def test_a_client_that_goes_during_the_handshake() -> None:
                 await again.rest()
                 if head.status == 403:
                     break
+
+
+@pytest.mark.parametrize(("path", "status"), [("/waits", 503), ("/half", 503)])
+@on_uvloop
+async def test_a_handshake_that_is_undecided_when_the_server_goes_down(path: str, status: int) -> None:
+    """It is answered with 503, and its route is cancelled."""
+    async with _stage() as stage:
+        client = await RawSocket.connect(stage.url)
+        await client.send(upgrade(path))
+        await stage.waiting()
+        answer = asyncio.create_task(client.rest())
+    assert f"HTTP/1.1 {status} ".encode() == (await answer)[:13]
+
+
+@on_uvloop
+async def test_an_accepted_socket_that_nobody_has_when_the_server_goes_down() -> None:
+    """It is closed with 1011."""
+    async with _stage() as stage:
+        client = await RawSocket.websocket(stage.url, "/dawdles")
+        await stage.waiting()
+        leaving = asyncio.create_task(client.frame())
+    farewell = await leaving
+    client.close()
+
+    assert 1011 == farewell.code
 
 
 # --- the socket after the take-over

@@ -102,6 +102,7 @@ class Rooms:
     def __init__(self, attach: Attach, *, serve: Serve = websocket_transport.serve) -> None:
         self._attach = attach
         self._serve = serve
+        self.waiting = asyncio.Event()  # a route waits until its client or the server goes
         self.app = Starlette(
             routes=[
                 Route("/plain", self.plain, methods=["GET", "POST"]),
@@ -113,6 +114,9 @@ class Rooms:
                 WebSocketRoute("/abandons", self.abandons),
                 WebSocketRoute("/closes", self.closes),
                 WebSocketRoute("/sends", self.sends),
+                WebSocketRoute("/waits", self.waits),
+                WebSocketRoute("/half", self.half),
+                WebSocketRoute("/dawdles", self.dawdles),
             ]
         )
 
@@ -150,6 +154,24 @@ class Rooms:
         """Use the socket as if this were plain ASGI."""
         await websocket.accept()
         await websocket.send_text("hello")
+
+    async def waits(self, websocket: WebSocket) -> None:
+        """Decide nothing."""
+        await websocket.receive()
+        self.waiting.set()
+        await websocket.receive()
+
+    async def half(self, websocket: WebSocket) -> None:
+        """Begin to refuse, and do not end."""
+        await websocket.send({"type": "websocket.http.response.start", "status": 418, "headers": []})
+        self.waiting.set()
+        await asyncio.Event().wait()
+
+    async def dawdles(self, websocket: WebSocket) -> None:
+        """Accept and keep the socket."""
+        await websocket.accept()
+        self.waiting.set()
+        await asyncio.Event().wait()
 
 
 @asynccontextmanager
