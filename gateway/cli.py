@@ -12,13 +12,15 @@ import structlog
 import typer
 
 import gateway
-from gateway import log
 from gateway.errors import OperatorError
+from gateway.log import configure as configure_logs
 from gateway.settings import Checked, Settings, check
 from gateway.settings.durations import parse_duration
 from gateway.settings.printing import as_json, as_toml
 
 DEMO_KEY: Final = Path(".demo/signing_key.pem")
+
+log = structlog.get_logger(__name__)
 
 app = typer.Typer(
     name="gateway",
@@ -191,15 +193,19 @@ def _serve(settings: Settings, warnings: Sequence[str]) -> int:
     from gateway.app import create_gateway  # noqa: PLC0415 - FastAPI and uvicorn take half a second to load
     from gateway.server import Listener, ServerRules, listen, run  # noqa: PLC0415 - as above
 
-    log.configure(settings.log.level, settings.log.format)
+    configure_logs(settings.log.level, settings.log.format)
     for warning in warnings:
-        structlog.get_logger(__name__).warning("settings.warning", detail=warning)
+        log.warning("settings.warning", detail=warning)
     made, http = create_gateway(settings), settings.http_server
-    listeners = [Listener(made.public, listen(http.address, http.port, reuse_port=http.reuse_port))]
+    sockets = [listen(http.address, http.port, reuse_port=http.reuse_port)]
+    listeners = [Listener(made.public, sockets[0])]
     if made.internal is not None and http.internal_port is not None:
         address = http.internal_address or http.address
-        internal = listen(address, http.internal_port, option="http_server.internal_port")
-        listeners.append(Listener(made.internal, internal, websockets=False))
+        sockets.append(listen(address, http.internal_port, option="http_server.internal_port"))
+        listeners.append(Listener(made.internal, sockets[1], websockets=False))
+    for socket in sockets:
+        address, port = socket.getsockname()[:2]
+        log.info("server.listening", url=f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}")
     rules = ServerRules(
         recorder=made.metrics,
         admission=made.admission,
