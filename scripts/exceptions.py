@@ -16,7 +16,7 @@ KINDS = {
     "type: ignore": re.compile(r"#\s*type:\s*ignore(?P<codes>\[[a-z-]+(?:,\s*[a-z-]+)*\])?(?P<reason>.*)"),
     "pragma: no cover": re.compile(r"#\s*pragma:\s*no (?:cover|branch)(?P<codes>)(?P<reason>.*)"),
 }
-SHORTEST_REASON = 8
+SHORTEST_REASON = 5
 
 
 def found(root: Path) -> Iterator[tuple[str, str, bool]]:
