@@ -5,6 +5,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 E2E := tests/e2e
+SDKS := $(VENV)/sdk/0.5/.stamp $(VENV)/sdk/0.7/.stamp
 PURE := gateway/protocol/*,gateway/codecs/*,gateway/transports/wire.py,gateway/hub.py,gateway/outbox.py
 
 PYTEST = $(BIN)/python -m pytest --cov --cov-report= $(if $(REQUIRE_ALL),--leave-nothing-out) $(ARGS)
@@ -19,7 +20,7 @@ help: ## show this
 demo: $(VENV)/demo.stamp ## run everything on this machine: two nodes, auth service, Valkey, chat page
 	@$(BIN)/gateway demo
 
-test: $(VENV)/test.stamp node ## run all tests that this machine allows, and name those it does not
+test: $(VENV)/test.stamp node $(SDKS) ## run all tests that this machine allows, and name those it does not
 	$(PYTEST) -n $(WORKERS) --ignore=$(E2E)
 	$(PYTEST) --cov-append $(E2E) # browsers bring a loop of their own and want the machine for themselves
 	$(BIN)/python -m coverage report --fail-under=92
@@ -67,6 +68,12 @@ $(VENV)/test.stamp: requirements/test.txt pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/demo.stamp
+
+# Versions of the official Python SDK, each in a folder of its own: they disagree on what they need.
+$(VENV)/sdk/%/.stamp: requirements/sdk-%.txt | $(BIN)/python
+	rm -rf $(@D)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target $(@D) -r $<
+	@touch $@
 
 # The official JavaScript SDK: where Node is, so that its tests can run.
 .PHONY: node

@@ -8,13 +8,14 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 LOCKS: Mapping[str, tuple[str, ...]] = {"base": (), "demo": ("demo",), "test": ("demo", "dev")}
+APART = ("sdk-0.5", "sdk-0.7")  # dependency groups that are installed each into a folder of its own
 STAMP = "# for the dependencies with the digest "
 PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>[^\s;\\]+)", re.MULTILINE)
 
@@ -30,6 +31,12 @@ def wanted(extras: tuple[str, ...]) -> list[str]:
     ]
 
 
+def wanted_apart(group: str) -> list[str]:
+    """Return the requirements of a lock that has nothing to do with the others."""
+    tree = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return list(tree["dependency-groups"][group])
+
+
 def digest(requirements: list[str]) -> str:
     """Return what changes when a requirement does."""
     return hashlib.sha256(json.dumps(requirements).encode()).hexdigest()[:16]
@@ -39,49 +46,53 @@ def make() -> None:
     """Resolve every lock; the larger ones keep the versions of the smaller."""
     folder = ROOT / "requirements"
     folder.mkdir(exist_ok=True)
-    previous: Path | None = None
+    constraints: list[str] = []
     for name, extras in LOCKS.items():
-        path, requirements = folder / f"{name}.txt", wanted(extras)
-        command = [sys.executable, "-m", "uv", "pip", "compile", "-", "--quiet", "--universal", "--python-version=3.11"]
-        command += [
-            "--generate-hashes",
-            "--no-emit-index-url",
-            "--no-annotate",
-            "--no-header",
-            "--output-file",
-            str(path),
-        ]
-        command += ["--constraints", str(previous)] if previous else []
-        subprocess.run(command, input="\n".join(requirements), text=True, check=True, cwd=ROOT)
-        stamp = f"# made by `make lock`\n{STAMP}{digest(requirements)}\n"
-        path.write_text(stamp + path.read_text(encoding="utf-8"), encoding="utf-8")
-        previous = path
+        path = folder / f"{name}.txt"
+        _resolve(path, wanted(extras), constraints)
+        constraints = ["--constraints", str(path)]
+    for name in APART:
+        _resolve(folder / f"{name}.txt", wanted_apart(name), [])
+
+
+def _resolve(path: Path, requirements: list[str], constraints: list[str]) -> None:
+    command = [sys.executable, "-m", "uv", "pip", "compile", "-", "--quiet", "--universal", "--python-version=3.11"]
+    command += ["--generate-hashes", "--no-emit-index-url", "--no-annotate", "--no-header", "--output-file", str(path)]
+    command += constraints
+    subprocess.run(command, input="\n".join(requirements), text=True, check=True, cwd=ROOT)
+    stamp = f"# made by `make lock`\n{STAMP}{digest(requirements)}\n"
+    path.write_text(stamp + path.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def faults() -> Iterator[str]:
     """Yield what is wrong with the locks, a line each."""
     smaller: dict[str, set[str]] = {}
     for name, extras in LOCKS.items():
-        text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
-        requirements = wanted(extras)
-        if f"{STAMP}{digest(requirements)}\n" not in text:
-            yield f"requirements/{name}.txt: made for other dependencies than those in pyproject.toml: run `make lock`"
-        if "://" in text:
-            yield f"requirements/{name}.txt: names a host"
-        pins = _pins(text)
-        yield from (
-            f"requirements/{name}.txt: {it} is not pinned to a version it allows" for it in _missing(requirements, pins)
-        )
-        blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
-        yield from (
-            f"requirements/{name}.txt: no hash for {it.split()[0]}" for it in blocks if "--hash=sha256:" not in it
-        )
+        pins = yield from _faults_of(name, wanted(extras))
         yield from (
             f"requirements/{name}.txt: {it} differs from the smaller lock"
             for it, versions in smaller.items()
             if pins.get(it) != versions
         )
         smaller = pins
+    for name in APART:
+        yield from _faults_of(name, wanted_apart(name))
+
+
+def _faults_of(name: str, requirements: list[str]) -> Generator[str, None, dict[str, set[str]]]:
+    """Yield what is wrong with one lock by itself; return its pins."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    if f"{STAMP}{digest(requirements)}\n" not in text:
+        yield f"requirements/{name}.txt: made for other dependencies than those in pyproject.toml: run `make lock`"
+    if "://" in text:
+        yield f"requirements/{name}.txt: names a host"
+    pins = _pins(text)
+    yield from (
+        f"requirements/{name}.txt: {it} is not pinned to a version it allows" for it in _missing(requirements, pins)
+    )
+    blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]
+    yield from (f"requirements/{name}.txt: no hash for {it.split()[0]}" for it in blocks if "--hash=sha256:" not in it)
+    return pins
 
 
 def _pins(text: str) -> dict[str, set[str]]:
@@ -104,7 +115,7 @@ def main() -> int:
         make()
         return 0
     found = list(faults())
-    print(*found, sep="\n") if found else print(f"locks: {', '.join(LOCKS)} belong to pyproject.toml")
+    print(*found, sep="\n") if found else print(f"locks: {', '.join((*LOCKS, *APART))} belong to pyproject.toml")
     return 1 if found else 0
 
 

@@ -48,6 +48,10 @@ class Cable:
         with self._lock:
             self._whole = True
 
+    def lead_to(self, target: int) -> None:
+        """Lead whoever comes from now on to another port, as a load balancer does when a node is gone."""
+        self._target = target
+
     def serve(self) -> None:
         """Accept until the door is closed."""
         with suppress(OSError):  # the door was closed

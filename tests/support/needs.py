@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+
+E2E = Path(__file__).parent.parent / "e2e"
 
 
 @cache
@@ -14,12 +17,19 @@ def missing(what: str) -> str:
     match what:
         case "node":
             return "" if shutil.which("node") and shutil.which("npm") else "no node and npm on PATH"
+        case "sdks":
+            return missing("node") or ("" if _sdks_are_installed() else "no SDKs: `make test` installs them")
         case "chromium":
             return "" if _chromium() else "no chromium on PATH and none of playwright's"
         case "redis-tls":
             return "" if _redis_speaks_tls() else "no redis-server with TLS on PATH"
         case _:
             raise ValueError(f"unknown need {what!r}")
+
+
+def _sdks_are_installed() -> bool:
+    folders = (E2E / "node_modules" / "centrifuge", *(Path(sys.prefix) / "sdk" / it for it in ("0.5", "0.7")))
+    return all(folder.is_dir() for folder in folders)
 
 
 def _chromium() -> bool:

@@ -92,6 +92,7 @@ def test_the_locks_belong_to_the_project() -> None:
         ("base", ("# for the dependencies with the digest ", "# "), "run `make lock`"),
         ("demo", ("uvicorn==0.54", "uvicorn==0.55"), "uvicorn differs from the smaller lock"),
         ("test", ("--hash=sha256:", "--hush=sha256:"), "no hash for"),
+        ("sdk-0.5", ("centrifuge-python==0.5", "centrifuge-python==0.6"), "is not pinned to a version it allows"),
         ("demo", ("# made by", "--index-url https://host.example # made by"), "names a host"),
     ],
 )

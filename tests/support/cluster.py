@@ -1,0 +1,185 @@
+"""A cluster of real processes on free ports: Valkey, the auth service, and as many gateway nodes as a test wants."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import jwt
+
+from auth_service.keys import load_or_make
+from gateway.demo import leash
+from gateway.demo.plan import free_port
+from gateway.demo.programs import clean_environment, script
+
+HOST = "127.0.0.1"
+API_KEY = "key-of-the-server-api"
+READY_SECONDS = 60.0  # Python starts slowly on a small machine that does other things too
+STOP_SECONDS = 15.0
+TAIL = 40  # lines
+
+
+class Process:
+    """One process of ours; it goes when the test goes, however that ends."""
+
+    def __init__(self, name: str, port: int, log: Path, command: Sequence[str], env: Mapping[str, str]) -> None:
+        self.name = name
+        self.port = port
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**clean_environment(), **env},
+            )
+
+    @property
+    def url(self) -> str:
+        """Its address for HTTP."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def centrifuge_url(self) -> str:
+        """Where a Centrifuge client connects."""
+        return f"ws://{HOST}:{self.port}/connection/websocket"
+
+    def tail(self) -> str:
+        """Return the end of its log."""
+        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:])
+
+    def wait_until_ready(self) -> None:
+        """Return when it says that it is ready."""
+        deadline = time.monotonic() + READY_SECONDS
+        with httpx.Client(trust_env=False, timeout=2.0) as client:
+            while not self._is_ready(client):
+                assert self._process.poll() is None, f"{self.name} ended:\n{self.tail()}"
+                assert time.monotonic() < deadline, f"{self.name} did not get ready:\n{self.tail()}"
+                time.sleep(0.02)
+
+    def _is_ready(self, client: httpx.Client) -> bool:
+        try:
+            return client.get(f"{self.url}/health/ready").is_success
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """End it without warning."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Ask it to end, and insist if it does not."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+
+@dataclass(slots=True)
+class Account:
+    """A user of the auth service who has logged in."""
+
+    user: str
+    access_token: str
+    _refresh_token: str
+    _auth_url: str
+
+    async def token(self, channel: str = "") -> str:
+        """Get a fresh token: to connect with, or to subscribe to a channel."""
+        async with _http(self._auth_url) as http:
+            if channel:
+                bearer = {"Authorization": f"Bearer {self.access_token}"}
+                answer = await http.post("/tokens/subscription", json={"channel": channel}, headers=bearer)
+                return str(answer.raise_for_status().json()["token"])
+            answer = await http.post("/refresh", json={"refresh_token": self._refresh_token})
+            pair = answer.raise_for_status().json()
+            self.access_token, self._refresh_token = pair["access_token"], pair["refresh_token"]
+            return self.access_token
+
+
+class Cluster:
+    """The processes of one cluster; `nodes` are those that stay as long as it does."""
+
+    def __init__(self, folder: Path, redis_url: str) -> None:
+        self._folder = folder
+        self._redis_url = redis_url
+        self._key_file = folder / "signing_key.pem"
+        self.processes: list[Process] = []
+        self.nodes: list[Process] = []
+        env = {
+            "AUTH_DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'auth.db'}",
+            "AUTH_KEY_FILE": str(self._key_file),
+        }
+        self.auth = self._start("auth-service", [script("auth-service"), "serve", "--host", HOST], env)
+
+    def _start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> Process:
+        port = free_port()
+        process = Process(name, port, self._folder / f"{name}.log", [*command, "--port", str(port)], env)
+        self.processes.append(process)
+        return process
+
+    @contextmanager
+    def node(self, name: str, **settings: str) -> Iterator[Process]:
+        """Run one more node; settings by variable name without GATEWAY_. It is not waited for."""
+        env = {
+            "ENGINE__URL": self._redis_url,
+            "CLIENT__TOKEN__JWKS_PUBLIC_ENDPOINT": f"{self.auth.url}/.well-known/jwks.json",
+            "CLIENT__TOKEN__LEEWAY": "0s",
+            "CLIENT__EXPIRED_CLOSE_DELAY": "3s",
+            "CLIENT__EXPIRED_SUB_CLOSE_DELAY": "3s",
+            "HTTP_API__KEY": API_KEY,
+            "NODE__NAME": name,
+            **settings,
+        }
+        command = [script("gateway"), "serve", "--host", HOST]
+        process = self._start(name, command, {f"GATEWAY_{key}": value for key, value in env.items()})
+        try:
+            yield process
+        finally:
+            process.stop()
+
+    async def account(self, name: str) -> Account:
+        """Register a user whom no other test knows, and log in."""
+        form = {"username": f"{name}-{uuid4().hex[:8]}", "password": "correct horse battery staple"}
+        async with _http(self.auth.url) as http:
+            (await http.post("/register", json=form)).raise_for_status()
+            pair = (await http.post("/login", data=form)).raise_for_status().json()
+        return Account(form["username"], pair["access_token"], pair["refresh_token"], self.auth.url)
+
+    def signed(self, user: str, ttl: float, **claims: str) -> str:
+        """Sign a token with the auth service's key, for lives that it would not give; a negative one has expired."""
+        key, now = load_or_make(self._key_file), int(time.time())
+        told = {"sub": user, "aud": "gateway", "iss": "auth-service", "exp": now + ttl, **claims}
+        return jwt.encode(told, key.private, key.algorithm, headers={"kid": key.key_id})
+
+    def tails(self) -> list[tuple[str, str]]:
+        """Return the end of every log."""
+        return [(f"log of {it.name}", it.tail()) for it in self.processes]
+
+
+@contextmanager
+def running(folder: Path, redis_url: str) -> Iterator[Cluster]:
+    """Run an auth service and two nodes; all are ready."""
+    cluster = Cluster(folder, redis_url)
+    with ExitStack() as stack:
+        stack.callback(cluster.auth.stop)
+        cluster.nodes += [stack.enter_context(cluster.node(name)) for name in ("node-1", "node-2")]
+        for process in cluster.processes:
+            process.wait_until_ready()
+        yield cluster
+
+
+def _http(url: str) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=url, trust_env=False, timeout=30.0)
