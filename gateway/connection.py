@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
+from gateway import accounting
 from gateway.contracts.codec import Dialect
 from gateway.contracts.transport import Transport
 from gateway.disconnects import INTERNAL_ERROR, SLOW, Disconnect
@@ -122,7 +123,7 @@ class Connection(Outbox):
         if self.closing is not None:
             code, initiator = self.closing.code, "server"
         self._depart()
-        self._log_end(code, initiator)
+        accounting.end(self, code, initiator)
         self.shell.forgotten(self)
 
     def insufficient(self, channel: Channel, position: Position | None) -> None:
@@ -211,6 +212,7 @@ class Connection(Outbox):
     def send(self, message: Reply | Push) -> None:
         """Encode for this client and put into the outbox; then hand over what the dialect itself asks."""
         encoded = self.dialect.encode(message)
+        accounting.count_sent(self.shell.recorder, message)
         self._spill()
         if self.gone:
             return  # what was spilt was too much
@@ -231,7 +233,7 @@ class Connection(Outbox):
                 if not self.reading_held and self.in_flight + self.waiting.count > IN_FLIGHT_HIGH:
                     self._hold_reading(hold=True)
                 continue
-            self.shell.recorder.count("messages_received", type(command).__name__.lower())
+            accounting.count_command(self.shell.recorder, command)
             connecting = isinstance(command, Connect) and self.session.phase is Phase.CONNECTING
             if connecting:
                 self.waiting.hold_all()
@@ -281,20 +283,3 @@ class Connection(Outbox):
                 leave(channel, self, self.shell.tools)
         self.waiting.clear()
         self.discard()
-
-    def _log_end(self, code: int | None, initiator: str) -> None:
-        """Write the one canonical line of a connection."""
-        duration = self.shell.clock.monotonic() - self.opened_at
-        self.shell.recorder.count("disconnects", f"{code or 1006}:{initiator}")
-        self.shell.recorder.observe("connection_duration", duration)
-        log.info(
-            "connection.closed",
-            connection=self.id,
-            request_id=self.transport.peer.request_id,
-            codec=self.group.codec.name,
-            code=code,
-            initiator=initiator,
-            duration=round(duration, 3),
-            received=self.received_count,
-            sent=self.sent_count,
-        )

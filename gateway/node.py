@@ -148,8 +148,6 @@ class Node:
             connection.failed(error, "frame")
         return connection
 
-    # --- from the engine
-
     def commanded(self, command: ControlCommand) -> None:
         """Do what another node, or this one, has told every node."""
         if isinstance(command, DisconnectClients):
@@ -198,8 +196,6 @@ class Node:
             faults.append("the timers have stopped")
         return faults
 
-    # --- the end
-
     async def drain(self) -> None:
         """Refuse new connections, move the present ones away with 3001, and let their traces be removed."""
         if self.draining and not self.connections:
@@ -224,8 +220,6 @@ class Node:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
-
-    # --- inside
 
     def _matching(self, command: DisconnectClients) -> Iterable[Connection]:
         found: Iterable[Connection] = self.connections.values()
@@ -252,6 +246,7 @@ class Node:
 
     def _opened(self, connection: Connection) -> None:
         self.users.setdefault(connection.user, set()).add(connection)
+        self._recorder.observe("handshake_duration", self._clock.monotonic() - connection.opened_at)
 
     def _forgotten(self, connection: Connection) -> None:
         self.connections.pop(connection.id, None)
@@ -294,6 +289,8 @@ class Node:
 
     def _flushed(self) -> None:
         self.relay.flushed()
+        written, self.flusher.written = self.flusher.written, 0
+        self._recorder.count("sent_bytes", n=written)
 
     def _spilt(self, count: int) -> None:
         self._recorder.count("messages_sent", "publication", count)

@@ -63,6 +63,7 @@ class Outbox:
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         frames.clear()
         self.queued = 0
+        self.flusher.written += len(data)
         self.transport.write(data)
 
     def discard(self) -> None:
@@ -133,6 +134,7 @@ class Flusher:
         self._now = now
         self._flushed = flushed
         self._scheduled = False
+        self.written = 0  # bytes, for who counts them
         self.sources: dict[Channel, Source] = {}
         self.queue: deque[Flushable] = deque()
 

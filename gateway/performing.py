@@ -135,7 +135,9 @@ def _publish(connection: Connection, effect: PublishTo) -> None:
 
 
 def _published(connection: Connection, effect: PublishTo, outcome: Published | EngineFault) -> None:
-    connection.shell.recorder.count("publishes", "error" if isinstance(outcome, EngineFault) else "ok")
+    shell = connection.shell
+    shell.recorder.count("publishes", "error" if isinstance(outcome, EngineFault) else "ok")
+    shell.recorder.observe("publish_duration", max(0.0, shell.clock.wall() - effect.options.time_ms / 1000))
     connection.answered(effect, outcome)
 
 

@@ -55,7 +55,7 @@ class Relay:
                 if not held.live and held is not spare:
                     held.restart(broken=True)
             if interest.position is not None:
-                self._recorder.count("gaps_detected", why)
+                self._recorder.count("gaps_detected", "epoch" if why == "epoch" else "link")
                 position, interest.position = interest.position, None
                 self._tell(interest, position)
 
