@@ -52,6 +52,8 @@ def test_the_info_of_the_channel_comes_along() -> None:
     [
         ("nope:x", DATA, 102),
         ("open:\n", DATA, 107),
+        ("open:" + "x" * 250, DATA, None),
+        ("open:" + "x" * 251, DATA, 107),
         ("chat:other", DATA, 103),
         ("bare:x", DATA, 103),
         ("#bob", DATA, 103),
