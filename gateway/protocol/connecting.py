@@ -86,7 +86,7 @@ def _admit(state: State, command: Connect, token: Verified, now: float) -> list[
     state.identity = identity
     state.who = ClientInfo(identity.user, state.client, identity.info)
     for channel, grant in grants.items():
-        options = policy.namespaces.options(channel)
+        options = policy.namespaces.options(channel) if channel else None
         if options is None:
             return _refuse(state, command.ref, UNKNOWN_CHANNEL)
         subscription = stand(state, options, grant)

@@ -234,10 +234,11 @@ def test_too_many_channels_in_the_token() -> None:
     assert closing(Talk(channel_limit=2, personal=True).connect(grants=grants)) is CHANNEL_LIMIT
 
 
-def test_an_unknown_namespace_in_the_token() -> None:
+@pytest.mark.parametrize("unknown", ["nope:x", ""])
+def test_an_unknown_channel_in_the_token(unknown: str) -> None:
     """One bad channel refuses the whole connect, and none is joined."""
     talk = Talk()
-    effects = talk.connect(grants={ROOM: Grant(), Channel("nope:x"): Grant()})
+    effects = talk.connect(grants={ROOM: Grant(), Channel(unknown): Grant()})
     assert error(effects) == 102
     assert not any(isinstance(it, Join) for it in effects)
     assert (Phase.REFUSED, {}) == (talk.session.phase, talk.session.joining)
