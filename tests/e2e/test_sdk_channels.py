@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -37,6 +38,22 @@ async def test_talks_to_a_chat_client_on_the_other_node(cluster: Cluster, sdk: s
             assert {"message": "from the chat"} == heard["data"]
             assert [1, 2] == [it["offset"] for it in mine.of("publication")]
         await mine.take("leave", channel=channel, user=bob.user)
+
+
+async def test_channel_without_history(cluster: Cluster, sdk: str, room: str) -> None:
+    """Publications of a channel that keeps nothing have no offset, and reach the clients of both nodes."""
+    alice, channel = await cluster.account("alice"), f"plain:{room}"
+    async with AsyncExitStack() as stack:
+        both = [await stack.enter_async_context(peer(sdk, it.centrifuge_url, alice)) for it in cluster.nodes]
+        for it in both:
+            await it.connect()
+            assert (await it.subscribe(channel))["position"] is None
+        for it in both:
+            await it.publish(channel, ["anything", 1, None])
+        for it in both:
+            for _ in both:
+                heard = await it.take("publication", channel=channel)
+                assert (0, ["anything", 1, None], alice.user) == (heard["offset"], heard["data"], heard["user"])
 
 
 async def test_leaves_a_channel(cluster: Cluster, sdk: str, room: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,6 +24,13 @@ from gateway.demo.programs import clean_environment, script
 
 HOST = "127.0.0.1"
 API_KEY = "key-of-the-server-api"
+PLAIN = {  # a namespace whose channels have neither history nor presence, though whoever wants may ask
+    "name": "plain",
+    "allow_subscribe_for_client": True,
+    "allow_publish_for_client": True,
+    "allow_history_for_client": True,
+    "allow_presence_for_client": True,
+}
 READY_SECONDS = 60.0  # Python starts slowly on a small machine that does other things too
 STOP_SECONDS = 15.0
 TAIL = 40  # lines
@@ -95,10 +104,11 @@ class Account:
     access_token: str
     _refresh_token: str
     _auth_url: str
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # a refresh token is good for one use
 
     async def token(self, channel: str = "") -> str:
         """Get a fresh token: to connect with, or to subscribe to a channel."""
-        async with _http(self._auth_url) as http:
+        async with self._turn, _http(self._auth_url) as http:
             if channel:
                 bearer = {"Authorization": f"Bearer {self.access_token}"}
                 answer = await http.post("/tokens/subscription", json={"channel": channel}, headers=bearer)
@@ -139,6 +149,7 @@ class Cluster:
             "CLIENT__TOKEN__LEEWAY": "0s",
             "CLIENT__EXPIRED_CLOSE_DELAY": "3s",
             "CLIENT__EXPIRED_SUB_CLOSE_DELAY": "3s",
+            "CHANNEL__NAMESPACES": json.dumps([PLAIN]),
             "HTTP_API__KEY": API_KEY,
             "NODE__NAME": name,
             **settings,
