@@ -48,12 +48,18 @@ class Tokens:
         return self._signed(ACCESS, bearer, self._settings.access_token_seconds)
 
     def ticket(self, bearer: Bearer) -> Signed:
-        """Sign what may stand in a URL, because it is good for seconds and for one use."""
-        return self._signed(TICKET, bearer, self._settings.ticket_seconds)
+        """Sign what may stand in a URL, because it is good for seconds and for one use.
+
+        The connection that it opens lasts as long as one that was opened with a fresh access token (`expire_at`).
+        """
+        lasts = int(self._clock()) + self._settings.access_token_seconds
+        return self._signed(TICKET, bearer, self._settings.ticket_seconds, {"expire_at": lasts})
 
     def subscription(self, bearer: Bearer, channel: str, client: str | None) -> Signed:
         """Sign what a client subscribes to one channel with; `client` binds it to one connection."""
-        claims = {"channel": channel} if client is None else {"channel": channel, "client": client}
+        claims: dict[str, str | int] = (
+            {"channel": channel} if client is None else {"channel": channel, "client": client}
+        )
         return self._signed(SUBSCRIPTION, bearer, self._settings.subscription_token_seconds, claims)
 
     def check(self, token: str) -> Bearer:
@@ -84,7 +90,7 @@ class Tokens:
             raise invalid_token("the token has expired")
         return Bearer(claims["sub"], claims["sid"])
 
-    def _signed(self, typ: str, bearer: Bearer, seconds: int, extra: dict[str, str] | None = None) -> Signed:
+    def _signed(self, typ: str, bearer: Bearer, seconds: int, extra: dict[str, str | int] | None = None) -> Signed:
         now = int(self._clock())
         claims = {
             "iss": self._settings.issuer,

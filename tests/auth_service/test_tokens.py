@@ -39,7 +39,7 @@ async def test_an_access_token(alice: dict[str, Any], settings: AuthSettings, cl
 async def test_a_ticket(
     client: httpx.AsyncClient, alice: dict[str, Any], settings: AuthSettings, clock: ManualClock
 ) -> None:
-    """A ticket is of its own type, belongs to the session, and ends after thirty seconds."""
+    """A ticket is of its own type, belongs to the session, and ends after thirty seconds; its connection does not."""
     answer = await client.post("/ticket", headers=bearer(alice["access_token"]))
     assert (200, 30, "no-store") == (
         answer.status_code,
@@ -50,6 +50,7 @@ async def test_a_ticket(
     _, access = opened(alice["access_token"], settings)
     assert "ticket+jwt" == header["typ"]
     assert ("alice", access["sid"], int(clock.wall()) + 30) == (claims["sub"], claims["sid"], claims["exp"])
+    assert int(clock.wall()) + 600 == claims["expire_at"]
     again = await client.post("/ticket", headers=bearer(alice["access_token"]))
     assert claims["jti"] != opened(again.json()["ticket"], settings)[1]["jti"]
 
