@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.contracts.transport import Transport
 from gateway.disconnects import Disconnect
 from gateway.server import ServerRules, running
 from gateway.transports.admission import Admission, TrustedProxies
@@ -20,7 +21,7 @@ from gateway.transports.http import HttpLimits
 from gateway.transports.wire import WebSocketLimits
 from tests.support.rawsocket import CLOSE, DEADLINE, PING, PONG, TEXT, Head, RawSocket, masked, on_uvloop, upgrade
 from tests.support.recorder import MemoryRecorder
-from tests.support.socketapp import Attached, EchoReceiver, Rooms
+from tests.support.socketapp import Attached, EchoReceiver, RecordingReceiver, Rooms
 
 
 @dataclass(slots=True)
@@ -37,6 +38,11 @@ class Stage:
         """Wait until a route waits."""
         async with asyncio.timeout(DEADLINE):
             await self.rooms.waiting.wait()
+
+    async def turn(self) -> None:
+        """Wait until the server has answered somebody else: by then it has read what was there before."""
+        _, other = await self.ask(b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n")
+        other.close()
 
     async def ask(self, request: bytes, source: str = "127.0.0.1") -> tuple[Head, RawSocket]:
         """Send bytes on a new connection and read the head of the answer."""
@@ -138,7 +144,7 @@ async def test_line_breaks_between_requests_do_not_stop_the_clock() -> None:
         (upgrade("/ws", "X-Long: " + "x" * 100_000), 431),
         (upgrade("/ws", "X-Long: " + "x" * 33_000), 431),
         (upgrade("/ws", *(f"X-{number}: x" for number in range(1_000))), 431),
-        (b"GET /ws HTTP/1.1\r\nX-Endless: " + b"x" * 100_000, 431),
+        (b"GET /ws HTTP/1.1\r\nX-Endless: " + b"x" * 3_000_000, 431),
         (upgrade("/ws?" + "x" * 65_536), 414),
         (upgrade("/ws?" + "x" * 8_200), 414),
         (b"GET /" + b"x" * 20_000, 414),
@@ -149,8 +155,27 @@ async def test_line_breaks_between_requests_do_not_stop_the_clock() -> None:
 async def test_a_head_has_a_size(request_head: bytes, status: int) -> None:
     """A head over the limits is refused with 431, a URL over its limit with 414, whole or not."""
     async with _stage() as stage:
-        assert status == (await stage.refused(request_head)).status
+        head, client = await stage.ask(request_head)
+        await client.rest()
+
+        assert status == head.status
+        assert not client.reset, "an orderly end, so that no client loses the answer"
         assert 1 == stage.recorder.counts["handshakes", "bad_request"]
+
+
+@on_uvloop
+async def test_a_body_is_no_head() -> None:
+    """The end of a large body and the beginning of the next head in one read are told apart."""
+    async with _stage() as stage:
+        client = await RawSocket.connect(stage.url)
+        await client.send(b"POST /plain HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n")
+        head = await client.head()
+        await client.exactly(int(head.headers["content-length"]))
+        await client.send(b"x" * 40_000 + b"GET /plain HTTP/1.1\r\nHo")
+        await stage.turn()
+        await client.send(b"st: x\r\n\r\n")
+        assert 200 == (await client.head()).status
+        client.close()
 
 
 @on_uvloop
@@ -380,6 +405,52 @@ async def test_a_frame_that_comes_with_the_request_arrives() -> None:
 
 
 @on_uvloop
+async def test_a_frame_that_comes_while_the_route_decides_arrives() -> None:
+    """Nothing is read from the socket until somebody is there to receive it."""
+    async with _stage() as stage:
+        client = await RawSocket.connect(stage.url)
+        await client.send(upgrade("/late"))
+        await stage.waiting()
+        await client.send(masked(TEXT, b"early"))
+        await stage.turn()
+        stage.rooms.go.set()
+        receiver = await stage.attached.next()
+        await receiver.seen(lambda: receiver.messages)
+        client.close()
+
+        assert [(b"early", True)] == receiver.messages
+
+
+@on_uvloop
+async def test_a_refused_client_that_sent_ahead_reads_the_refusal() -> None:
+    """Frames that nobody will read do not turn the refusal into a reset."""
+    async with _stage() as stage:
+        client = await RawSocket.connect(stage.url)
+        await client.send(upgrade("/waits"))
+        await stage.waiting()
+        await client.send(masked(TEXT, b"x" * 1000))
+        answer = asyncio.create_task(client.rest())
+    assert b"HTTP/1.1 503 " == (await answer)[:13]
+    assert not client.reset
+
+
+@on_uvloop
+async def test_a_failed_attach_ends_as_soon_as_the_client_answers() -> None:
+    """The link of which no connection came is read, too: the close frame's answer ends it."""
+
+    def fail(_transport: Transport) -> RecordingReceiver:
+        raise LookupError("on purpose")
+
+    async with _stage(websocket=WebSocketLimits(close_timeout=600.0), attached=Attached(fail)) as stage:
+        client = await RawSocket.websocket(stage.url)
+        farewell = await client.frame()
+        await client.send(masked(CLOSE, farewell.payload))
+        await client.rest()
+
+        assert 1011 == farewell.code
+
+
+@on_uvloop
 async def test_an_empty_subprotocol_header_is_none() -> None:
     """Some client libraries send one."""
     async with _stage() as stage:
@@ -446,6 +517,19 @@ async def test_no_delay() -> None:
         assert 0 != link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert 10_000 == link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
         assert 2 * 65_536 == link.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)  # Linux doubles what it is told
+
+
+@on_uvloop
+async def test_a_client_that_breaks_a_rule_reads_which() -> None:
+    """What it had sent beyond does not turn the close frame into a reset."""
+    async with _stage() as stage:
+        client = await RawSocket.websocket(stage.url)
+        await client.send(masked(TEXT, b"\xff") + b"x" * 3_000_000)
+        farewell = await client.frame()
+        await client.rest()
+
+        assert 1007 == farewell.code
+        assert not client.reset
 
 
 @on_uvloop

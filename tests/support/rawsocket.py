@@ -77,6 +77,7 @@ class RawSocket:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.reset = False  # the server ended the connection by a reset
         self._buffer = b""
 
     @classmethod
@@ -151,7 +152,7 @@ class RawSocket:
             try:
                 data = await asyncio.get_running_loop().sock_recv(self.sock, 65536)
             except ConnectionError:
-                data = b""
+                self.reset, data = True, b""
         if not data:
             raise EOFError(self._buffer)
         self._buffer += data

@@ -102,7 +102,8 @@ class Rooms:
     def __init__(self, attach: Attach, *, serve: Serve = websocket_transport.serve) -> None:
         self._attach = attach
         self._serve = serve
-        self.waiting = asyncio.Event()  # a route waits until its client or the server goes
+        self.waiting = asyncio.Event()  # a route waits: for the test, its client or the end of the server
+        self.go = asyncio.Event()  # the test lets the route `/late` go on
         self.app = Starlette(
             routes=[
                 Route("/plain", self.plain, methods=["GET", "POST"]),
@@ -114,6 +115,7 @@ class Rooms:
                 WebSocketRoute("/abandons", self.abandons),
                 WebSocketRoute("/closes", self.closes),
                 WebSocketRoute("/sends", self.sends),
+                WebSocketRoute("/late", self.late),
                 WebSocketRoute("/waits", self.waits),
                 WebSocketRoute("/half", self.half),
                 WebSocketRoute("/dawdles", self.dawdles),
@@ -154,6 +156,12 @@ class Rooms:
         """Use the socket as if this were plain ASGI."""
         await websocket.accept()
         await websocket.send_text("hello")
+
+    async def late(self, websocket: WebSocket) -> None:
+        """Give the socket away when the test says so."""
+        self.waiting.set()
+        await self.go.wait()
+        await self._serve(websocket, subprotocol=None, attach=self._attach)
 
     async def waits(self, websocket: WebSocket) -> None:
         """Decide nothing."""

@@ -77,6 +77,15 @@ def test_what_is_too_long_is_refused_at_its_header() -> None:
     assert [1009] == [event.code for event in events if isinstance(event, Ended)]
 
 
+def test_so_is_a_fragment_that_makes_the_message_too_long() -> None:
+    """What earlier fragments took of the limit is not there for a later one, and its payload is never stored."""
+    reader = WireReader(WebSocketLimits(message_size=1_000))
+
+    assert [] == reader.feed(masked(BINARY, b"x" * 700, fin=False), 0.0)
+    events = reader.feed(masked(CONT, b"x" * 301)[:4], 0.0)
+    assert [1009] == [event.code for event in events if isinstance(event, Ended)]
+
+
 def test_an_unfinished_frame_is_kept_and_no_more() -> None:
     """What is stored between reads is bounded by the limit and one header."""
     reader = WireReader(WebSocketLimits(message_size=1_000))
