@@ -148,6 +148,7 @@ def _node(
         queue_limit=settings.client.queue_max_size,
         stall_timeout=settings.websocket.stall_timeout,
         close_timeout=settings.websocket.close_timeout,
+        drain_timeout=settings.shutdown.timeout,
     )
     return Node(options=options, verifier=verifier, clock=clock, recorder=metrics)
 

@@ -27,6 +27,7 @@ PROTOCOL_ERROR: Final = Disconnect(1002, "protocol error")
 UNSUPPORTED_DATA: Final = Disconnect(1003, "unsupported data")
 INVALID_UTF8: Final = Disconnect(1007, "invalid utf-8")
 TOO_BIG: Final = Disconnect(1009, "message too big")
+SERVICE_RESTART: Final = Disconnect(1012, "service restart")  # the server stopped without a drain
 INTERNAL_ERROR: Final = Disconnect(1011, "internal error")  # must not happen: an alert
 
 # come back

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.answers import answer
-from gateway.contracts.broker import Done, History
+from gateway.contracts.broker import Broker, Done, History
 from gateway.contracts.engine import Engine
 from gateway.errors import EngineFault
 from gateway.hub import Held, Hub, Interest, Recipient
@@ -25,6 +25,7 @@ class Seat:
 
     held: Held | None  # until it is live
     joining: bool = True  # its join is under way and will itself notice that the connection has gone
+    left: bool = False
     subscribed: bool = False
     presence: bool = False
     announce: bool = False
@@ -119,6 +120,7 @@ def leave(channel: Channel, joiner: Joiner, tools: JoinTools) -> None:
     seat = joiner.seats.pop(channel, None)
     if seat is None:
         return
+    seat.left = True
     tools.hub.leave(channel, joiner)
     if seat.subscribed:
         tools.engine.broker.unsubscribe(channel)
@@ -131,8 +133,7 @@ def _whatever(_: EngineFault | None) -> None:
 
 
 async def _take(want: Join, joiner: Joiner, tools: JoinTools, seat: Seat, interest: Interest) -> Joined | None:
-    await answer(tools.engine.broker.subscribe, want.channel)
-    seat.subscribed = True
+    await answer(_subscribe, tools.engine.broker, want.channel, seat)
     if await _gone_at("subscribed", want, joiner, tools):
         return None
     if want.presence and tools.engine.presence is not None:
@@ -147,6 +148,18 @@ async def _take(want: Join, joiner: Joiner, tools: JoinTools, seat: Seat, intere
         return None
     _settle(tools, seat, interest, joined.position)
     return joined
+
+
+def _subscribe(broker: Broker, channel: Channel, seat: Seat, done: Done[None]) -> None:
+    """Take a reference for a seat; one that comes after the seat was left (the join was cancelled) is given back."""
+
+    def subscribed(outcome: EngineFault | None) -> None:
+        seat.subscribed = outcome is None
+        if seat.left and seat.subscribed:
+            broker.unsubscribe(channel)
+        done(outcome)
+
+    broker.subscribe(channel, subscribed)
 
 
 def _settle(tools: JoinTools, seat: Seat, interest: Interest, position: Position | None) -> None:

@@ -135,3 +135,4 @@ def _route_stdlib(out: TextIO, threshold: int, chain: list[Processor], last: lis
     logging.getLogger("uvicorn.access").disabled = True  # it would log query strings; ours is one line per connection
     for name in ("httpx", "httpcore"):  # a line per fetch of the keys says nothing, and holds a URL
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("websockets").setLevel(logging.INFO)  # below it prints payloads

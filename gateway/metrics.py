@@ -27,7 +27,7 @@ _COMMANDS: Final = " ".join(sorted(it.__name__.lower() for it in get_args(Comman
 _PUSHES: Final = " ".join(sorted(it.__name__.removesuffix("Push").lower() for it in get_args(Push)))
 _CLOSES: Final = " ".join(
     f"{code}:{initiator}"
-    for code in (OTHER, 1000, 1001, 1005, 1006, 1012, *(it.code for it in DISCONNECTS))
+    for code in (OTHER, 1000, 1001, 1005, 1006, *(it.code for it in DISCONNECTS))
     for initiator in ("client", "server", "network")
 )
 
@@ -70,17 +70,12 @@ COUNTERS: Final[Mapping[str, CounterRow]] = {
     "messages_sent": CounterRow("Replies, errors and pushes to clients.", ("type",), f"reply error {_PUSHES}"),
     "received_bytes": CounterRow("Bytes read from clients."),
     "sent_bytes": CounterRow("Bytes written to clients."),
-    "frames_received": CounterRow(
-        "WebSocket frames of clients.", ("opcode",), "continuation text binary close ping pong"
-    ),
     "publishes": CounterRow("Publications handed to the engine.", ("result",), "ok duplicate denied error"),
     "recoveries": CounterRow("Recoveries by how much came back.", ("result",), "full empty failed"),
     "gaps_detected": CounterRow("Lost publications noticed.", ("where",), "live link epoch position_check"),
     "duplicates_dropped": CounterRow("Publications that had been delivered before."),
     "slow_consumers": CounterRow("Clients closed for not reading.", ("reason",), "bytes age write_timeout"),
-    "transport_aborts": CounterRow(
-        "Links cut without a closing handshake.", ("reason",), "close_timeout backlog shutdown error pong handshake"
-    ),
+    "transport_aborts": CounterRow("Links cut without a closing handshake.", ("reason",), "close_timeout backlog"),
     "rate_limited": CounterRow(
         "Refused for coming too fast.", ("kind",), "command connection control fragment error ip"
     ),

@@ -34,7 +34,6 @@ from gateway.types import ConnectionId, NodeId, UserId
 
 log = structlog.get_logger(__name__)
 
-CLOSE_SECONDS: Final = 6.0  # the drain waits so long for close handshakes
 DEPARTURE_SECONDS: Final = 2.0  # and so long for presence and publications under way
 
 OpenEngine = Callable[[EngineSink, NodeId], AbstractAsyncContextManager[Engine]]
@@ -50,6 +49,7 @@ class NodeOptions:
     queue_limit: int = 1 << 20  # bytes in one connection's outbox
     stall_timeout: float = 10.0
     close_timeout: float = 2.0
+    drain_timeout: float = 30.0  # for all close handshakes together
 
 
 class Node:
@@ -207,7 +207,7 @@ class Node:
         if self.connections:
             self._empty.clear()
             try:
-                await asyncio.wait_for(self._empty.wait(), CLOSE_SECONDS)
+                await asyncio.wait_for(self._empty.wait(), self.options.drain_timeout)
             except TimeoutError:
                 log.warning("node.drain_timeout", left=len(self.connections))
                 for connection in tuple(self.connections.values()):

@@ -62,7 +62,6 @@ def codes() -> str:
             ("code", "reason", "come back?", "when"),
             ((str(it.code), it.reason, yes(it.reconnect), TEXTS["closes"][name]) for name, it in closes),
         ),
-        "`1012 service restart` is what a client sees if the process is stopped in a hurry, without a drain.",
         "## Unsubscribe codes",
         "The end of one subscription while the connection lives on; from 2500 on the client is to subscribe again.",
         table(

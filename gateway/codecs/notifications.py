@@ -81,7 +81,7 @@ class NotificationsDialect(ListeningDialect):
         return (messages.Ping(self._ask(Asked("ping"))),)
 
     def _recent(self, since: Position | None) -> int:
-        """Old notifications are shown only to those who cannot recover: who comes for the first time wants new ones."""
+        """Who comes for the first time wants new ones; after a gap the newest come, if clients may read history."""
         return 0 if since is None else RECENT
 
     def _shows(self, channel: Channel) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.disconnects import BAD_REQUEST, CHANNEL_LIMIT, INVALID_TOKEN, Disconnect
+from gateway.disconnects import BAD_REQUEST, CHANNEL_LIMIT, INVALID_TOKEN, SERVER_ERROR, Disconnect
 from gateway.errors import EXPIRED, TOKEN_EXPIRED, UNKNOWN_CHANNEL, ErrorReply
 from gateway.protocol import expiring, heartbeat
 from gateway.protocol.channels import can_be_personal, personal_channel
@@ -126,11 +126,18 @@ def _open(state: State, opening: Opening, now: float) -> list[Effect]:
 
 def _refuse(state: State, ref: int, error: ErrorReply) -> list[Effect]:
     """Answer connect with an error: what was joined is left, and what comes later ends the connection."""
-    if state.policy.close_on_expired and error in {TOKEN_EXPIRED, EXPIRED}:
-        return state.end(Disconnect(INVALID_TOKEN.code, TOKEN_EXPIRED.message))
+    if state.policy.close_on_refusal:
+        return state.end(_close_for(error))
     leaves = [Leave(channel) for channel in state.subscriptions]
     state.phase = Phase.REFUSED
     state.opening = state.identity = None
     state.subscriptions.clear()
     state.joining.clear()  # those under way are left when they come
     return [*leaves, *reply(ref, error)]
+
+
+def _close_for(error: ErrorReply) -> Disconnect:
+    """Return what says the same as an error to those who know no error to a connect: come back, or not with this."""
+    if error.temporary:
+        return SERVER_ERROR
+    return Disconnect(INVALID_TOKEN.code, (TOKEN_EXPIRED if error == EXPIRED else error).message)

@@ -33,5 +33,5 @@ class Policy:
     expired_sub_delay: float = 25.0  # after a subscription's `exp`, before 2501 or 3006
     expiring_notice: float = 0.0  # so long before `exp` an ExpiringPush is sent; 0 = never
     gap_period: float = 0.0  # a second insufficient state within this time: 3010; 0 = never (the client decides)
-    close_on_expired: bool = False  # a connect with an expired token ends in 3500 "token expired" instead of error 109
+    close_on_refusal: bool = False  # a refused connect ends in a close code: its clients know no error to it
     token_leeway: float = 30.0  # what the verifier forgives: ended this recently at connect is 109, longer ago 110

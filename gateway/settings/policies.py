@@ -72,7 +72,7 @@ def policy_for(settings: Settings, codec: str, heartbeat: Literal["application",
         expired_delay=client.expired_close_delay,
         expired_sub_delay=client.expired_sub_close_delay,
         expiring_notice=_EXPIRING_NOTICE if plain else 0.0,
-        close_on_expired=plain,
+        close_on_refusal=plain,
         gap_period=_GAP_PERIOD if plain else 0.0,
     )
 

@@ -197,6 +197,7 @@ class Handshake(asyncio.Protocol):
             limits=self.limits,
             admission=self.admission,
             connections=self._connections,
+            recorder=self.recorder,
         )
         return self._taken
 

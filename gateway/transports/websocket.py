@@ -12,8 +12,9 @@ from typing import Final, Literal, Protocol, cast
 import structlog
 from starlette.websockets import WebSocket
 
+from gateway.contracts.recorder import Recorder
 from gateway.contracts.transport import Attach, Framing, Receiver
-from gateway.disconnects import INTERNAL_ERROR, SHUTDOWN, Disconnect
+from gateway.disconnects import INTERNAL_ERROR, SERVICE_RESTART, SHUTDOWN, Disconnect
 from gateway.transports.admission import Admission
 from gateway.transports.frames import PING_FRAME, WebSocketFraming
 from gateway.transports.wire import Answer, Ended, Event, Message, WebSocketLimits, WireReader
@@ -21,7 +22,6 @@ from gateway.types import Peer
 
 TAKE_OVER: Final = "gateway.take_over"  # the ASGI extension by which a route gives the socket away
 FRAMING: Final = WebSocketFraming()
-SERVICE_RESTART: Final = Disconnect(1012, "service restart")  # what clients see if no drain came first
 
 Initiator = Literal["client", "server", "network"]
 log = structlog.get_logger(__name__)
@@ -86,6 +86,7 @@ class WebSocketTransport(asyncio.Protocol):
         "_open",
         "_reader",
         "_receiver",
+        "_recorder",
         "peer",
     )
 
@@ -99,8 +100,10 @@ class WebSocketTransport(asyncio.Protocol):
         limits: WebSocketLimits,
         admission: Admission,
         connections: set[asyncio.Protocol],
+        recorder: Recorder,
     ) -> None:
         self.peer = peer
+        self._recorder = recorder
         self._link = link
         self._limits = limits
         self._admission = admission
@@ -175,6 +178,7 @@ class WebSocketTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes apart and hand over what they complete."""
+        self._recorder.count("received_bytes", n=len(data))
         self._deliver(self._reader.feed(data, asyncio.get_running_loop().time()))
 
     def eof_received(self) -> None:
@@ -256,6 +260,7 @@ class WebSocketTransport(asyncio.Protocol):
         self._control_bytes += len(frame)
         if self._control_bytes > self._limits.control_backlog:
             log.info("connection.flood", address=self.peer.address, request_id=self.peer.request_id)
+            self._recorder.count("transport_aborts", "backlog")
             self.abort()
         else:
             self._link.write(frame)
@@ -279,10 +284,15 @@ class WebSocketTransport(asyncio.Protocol):
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
+        self._recorder.count("errors", "frame")
         log.error("connection.failed", address=self.peer.address, request_id=self.peer.request_id, exc_info=error)
         self.close(INTERNAL_ERROR, self._limits.close_timeout)
 
     def _abort_after(self, grace: float) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = asyncio.get_running_loop().call_later(grace, self._link.abort)
+        self._deadline = asyncio.get_running_loop().call_later(grace, self._give_up)
+
+    def _give_up(self) -> None:
+        self._recorder.count("transport_aborts", "close_timeout")
+        self._link.abort()

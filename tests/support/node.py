@@ -221,7 +221,11 @@ class World:
 async def running_node(**changes: Any) -> AsyncIterator[World]:
     """Run a node; `changes` go to NodeOptions or, if it has no such field, to every codec's Policy."""
     clock, recorder, tokens = ManualClock(), StrictRecorder(), TokenTable()
-    own = {name: changes.pop(name) for name in ("queue_limit", "stall_timeout", "close_timeout") if name in changes}
+    own = {
+        name: changes.pop(name)
+        for name in ("queue_limit", "stall_timeout", "close_timeout", "drain_timeout")
+        if name in changes
+    }
     policy = replace(Policy(namespaces=NAMESPACES, command_rate=0.0, ping_interval=0.0), **changes)
     options = NodeOptions(name="node-1", version="0", policies=dict.fromkeys(all_codecs(), policy), **own)
     node = Node(options=options, verifier=tokens, clock=clock, recorder=recorder)

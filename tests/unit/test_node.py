@@ -187,10 +187,9 @@ async def test_who_comes_while_draining_is_sent_on() -> None:
         await world.assert_nothing_left()
 
 
-async def test_who_does_not_answer_the_close_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_does_not_answer_the_close_is_aborted() -> None:
     """The drain is bounded in time."""
-    monkeypatch.setattr("gateway.node.CLOSE_SECONDS", 0.05)
-    async with running_node() as world:
+    async with running_node(drain_timeout=0.05) as world:
         client = await world.opened("alice", ROOM)
         await world.node.drain()
         assert client.link.aborted

@@ -36,7 +36,7 @@ def test_plain_protocols_are_slower_and_have_no_sdk(codec: str) -> None:
         policy.show_ping,
         policy.expiring_notice,
         policy.gap_period,
-        policy.close_on_expired,
+        policy.close_on_refusal,
     )
 
 

@@ -135,15 +135,21 @@ def test_a_token_that_ended_before(late: float, code: int) -> None:
 
 
 @pytest.mark.parametrize("late", [0.0, 31.0])
-def test_plain_protocols_close_on_an_expired_token(late: float) -> None:
-    """Where the client cannot read a reply to connect, the close frame says it."""
+def test_plain_protocols_close_on_a_refusal(late: float) -> None:
+    """Where the client knows no reply to connect, the close code says whether to come back."""
     ended = Disconnect(3500, "token expired")
-    talk = Talk(close_on_expired=True)
+    talk = Talk(close_on_refusal=True)
     assert ended == closing(talk.connect(expires_at=WALL - late))
-    talk = Talk(close_on_expired=True)
+    talk = Talk(close_on_refusal=True)
     assert ended == closing(talk.resolve(only(talk.say(Connect(1, token="t")), Verify), TokenError(109, "x")))
-    talk = Talk(close_on_expired=True)
-    assert error(talk.resolve(only(talk.say(Connect(1, token="t")), Verify), TokenError(100, "x"))) == 100
+    talk = Talk(close_on_refusal=True)
+    no_keys = talk.resolve(only(talk.say(Connect(1, token="t")), Verify), TokenError(100, "x"))
+    assert SERVER_ERROR == closing(no_keys)
+    talk = Talk(close_on_refusal=True)
+    (join,) = talk.connect(grants={ROOM: Grant()})
+    assert SERVER_ERROR == closing(talk.resolve(join, EngineFault("down")))
+    talk = Talk(close_on_refusal=True)
+    assert Disconnect(3500, "unknown channel") == closing(talk.connect(grants={Channel("none:x"): Grant()}))
 
 
 def test_ttl_is_a_year_at_most_and_a_second_at_least() -> None:

@@ -80,7 +80,7 @@ class Table:
                 name,
                 Channel(name.upper()),
                 self.ears,
-                lambda it, name=name: self.done.append((name, it)),  # type: ignore[misc]
+                lambda it, name=name: self.done.append((name, it)),  # type: ignore[misc] # mypy cannot infer a lambda with a default
             )
         await turn()
 
