@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from gateway.contracts.clock import Clock
 from gateway.contracts.codec import Dialect
 from gateway.disconnects import Disconnect
 from gateway.hub import Event, Group, Held, Hub
@@ -71,14 +72,18 @@ class ReadableCodec:
 
 
 class World:
-    """One hub with its flusher, and everything that was told about it."""
+    """One hub with its flusher, and everything that was told about it; turns are taken by hand or by a loop."""
 
-    def __init__(self, clock: ManualClock | None = None) -> None:
-        self.clock = clock or ManualClock()
+    def __init__(
+        self, clock: Clock | None = None, call_soon: Callable[[Callable[[], None]], object] | None = None
+    ) -> None:
+        self.clock: Clock = clock or ManualClock()
         self.turns = Turns()
         self.flushes = 0
         self.spilt: list[int] = []
-        self.flusher = Flusher(call_soon=self.turns.call_soon, now=self.clock.monotonic, flushed=self._flushed)
+        self.flusher = Flusher(
+            call_soon=call_soon or self.turns.call_soon, now=self.clock.monotonic, flushed=self._flushed
+        )
         self.hub = Hub(flusher=self.flusher, spilt=self.spilt.append)
         self.codec = ReadableCodec()
         self.group = Group(self.codec, FRAMING)
