@@ -259,7 +259,7 @@ async def test_whoever_goes_at_any_step_leaves_nothing(stage: Stage, step: str) 
     await assert_nothing_left(stage, racer)
 
 
-@pytest.mark.parametrize("step", ["asked", "subscribed", "present", "reading", "read"])
+@pytest.mark.parametrize("step", ["subscribed", "present", "reading", "read"])
 async def test_cancelling_at_any_step_gives_everything_back(stage: Stage, step: str) -> None:
     """At the end of the process nothing is left behind by a join that was cut off."""
     there = asyncio.Event()
@@ -272,14 +272,37 @@ async def test_cancelling_at_any_step_gives_everything_back(stage: Stage, step: 
     stage.tools.checkpoint = hold
     racer = stage.racer()
     task = stage.start(racer)
-    if step == "asked":
-        await asyncio.sleep(0)  # it has asked the broker, which answers on the next turn
-    else:
-        await there.wait()
+    await there.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await assert_nothing_left(stage, racer)
+
+
+@pytest.mark.parametrize("late", [None, EngineFault("timeout")])
+async def test_an_acknowledgement_after_cancelling_is_given_back(stage: Stage, late: EngineFault | None) -> None:
+    """A reference that comes when nobody waits for it any more is dropped; a fault leaves none behind."""
+    broker: Any = stage.engine.broker
+    other = await stage.joined()
+    subscribe = broker.subscribe
+    asked: list[Done[None]] = []
+
+    def later(channel: Channel, done: Done[None]) -> None:
+        if late is None:
+            subscribe(channel, lambda _: None)
+        asked.append(done)
+
+    broker.subscribe = later
+    task = stage.start(stage.racer())
+    await stage.turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    asked[0](late)
+    broker.subscribe = subscribe
+    assert {stage.channel: 1} == dict(broker._refs)
+    other.depart()
+    await assert_nothing_left(stage, other)
 
 
 # --- shared reads
