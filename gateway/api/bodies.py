@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Annotated, Final
 
 import msgspec
 
 from gateway.errors import BAD_REQUEST, ErrorReply
 from gateway.types import Channel, ClientInfo, Position, Publication
+
+LONGEST_REASON: Final = 123  # bytes of a close frame that are left for it
 
 
 class RefusedError(Exception):
@@ -44,8 +47,9 @@ class Payload(msgspec.Struct, kw_only=True):
 def one_line(data: bytes) -> bytes:
     """Check that this is JSON, and take out line breaks, which separate frames. Raises RefusedError."""
     try:
+        data.decode()  # msgspec does not look at the text of what it keeps raw
         checked = msgspec.json.decode(data, type=msgspec.Raw) if data else b""
-    except (msgspec.DecodeError, RecursionError):
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         raise RefusedError(BAD_REQUEST.saying("data is not JSON")) from None
     if not checked:
         raise RefusedError(BAD_REQUEST.saying("data is missing"))
@@ -73,14 +77,14 @@ class ChannelRequest(msgspec.Struct, kw_only=True):
 class Since(msgspec.Struct, kw_only=True):
     """A position."""
 
-    offset: int = 0
+    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
     epoch: str = ""
 
 
 class HistoryRequest(ChannelRequest, kw_only=True):
     """Read kept publications; limit 0 = only the top, -1 = all."""
 
-    limit: int = 0
+    limit: Annotated[int, msgspec.Meta(ge=-1)] = 0
     since: Since | None = None
     reverse: bool = False
 
@@ -94,6 +98,10 @@ class Closing(msgspec.Struct, kw_only=True):
 
     code: int = 3503
     reason: str = "force disconnect"
+
+    def cut_reason(self) -> str:
+        """Return as much of the reason as a close frame has room for."""
+        return self.reason.encode()[:LONGEST_REASON].decode(errors="ignore")
 
 
 class DisconnectRequest(msgspec.Struct, kw_only=True):

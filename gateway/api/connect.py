@@ -174,12 +174,14 @@ def normal_origin(origin: str) -> tuple[str, str, int] | None:
     """Split an origin into scheme, host and port; None for anything that is not exactly one."""
     try:
         parts = urlsplit(origin.strip().lower())
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        port = parts.port if parts.port is not None else {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError:
         return None
     extra = parts.path or parts.query or parts.fragment or parts.username is not None
     if not parts.scheme or not parts.hostname or port is None or extra:
         return None
+    if "*" in parts.hostname or parts.hostname.startswith("."):
+        return None  # a pattern, or what would match one without a label of its own
     return parts.scheme, parts.hostname, port
 
 

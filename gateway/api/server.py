@@ -93,6 +93,8 @@ class ServerApi:
         """Close a user's connections on all nodes; answered when the order is stored."""
         if not (request.user or request.client or request.sid):
             raise RefusedError(errors.BAD_REQUEST.saying("user is missing"))
+        if request.session:  # to pass it over would close more than was asked for
+            raise RefusedError(errors.NOT_AVAILABLE.saying("session is not supported"))
         closing = request.disconnect or bodies.Closing()
         if closing.code not in CLOSE_CODES:
             raise RefusedError(errors.BAD_REQUEST.saying("disconnect.code is 3000 to 4999"))
@@ -103,7 +105,7 @@ class ServerApi:
             session_id=request.sid,
             whitelist=tuple(request.whitelist),
             code=closing.code,
-            reason=closing.reason[:100],
+            reason=closing.cut_reason(),
         )
         await answer(self._node.engine.control.send, command)
         return bodies.Empty()
@@ -189,7 +191,7 @@ def routes(api: ServerApi, key: str) -> APIRouter:
             raw = await request.body()
             try:
                 decoded = decoder.decode(raw or b"{}")
-            except (msgspec.DecodeError, RecursionError) as error:
+            except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
                 return Response(f"body: {error}\n", status_code=400, media_type="text/plain")
             try:
                 result = await method(decoded)
