@@ -12,7 +12,7 @@ from gateway.contracts.broker import Done
 from gateway.contracts.engine import EngineOptions
 from gateway.errors import EngineFault
 from gateway.hub import HELD_LIMIT
-from gateway.joining import SharedReads, join
+from gateway.joining import SharedReads, join, leave
 from gateway.protocol.effects import Join, Joined
 from gateway.protocol.values import HistoryPage, HistoryQuery, PublishOptions
 from gateway.resolver import engine_for
@@ -432,3 +432,14 @@ async def assert_nothing_left(stage: Stage, racer: Racer) -> None:
     assert {} == dict(broker._refs)
     presence: Any = stage.engine.presence
     assert {} == await answer(presence.members, stage.channel)
+
+
+async def test_joins_go_straight_through_without_checkpoints_and_may_be_left_twice(stage: Stage) -> None:
+    """In production nobody waits between the steps; leaving what was left does nothing."""
+    await stage.publish(5)
+    stage.tools.checkpoint = None
+    racer = await stage.joined(recent=2)
+    assert [4, 5] == offsets(racer)
+    leave(stage.channel, racer, stage.tools)
+    leave(stage.channel, racer, stage.tools)
+    await assert_nothing_left(stage, racer)
