@@ -15,6 +15,7 @@ from gateway.contracts.codec import Codec
 from gateway.contracts.recorder import Recorder
 from gateway.contracts.transport import Attach
 from gateway.contracts.verifier import Verifier
+from gateway.disconnects import INVALID_TOKEN
 from gateway.errors import TokenError
 from gateway.node import Node
 from gateway.protocol.values import Hello, PresentedToken
@@ -52,6 +53,12 @@ class RefusedError(Exception):
 def refused(status: int, message: str, result: str = "bad_request") -> RefusedError:
     """Make a refusal whose body says why."""
     return RefusedError(JSONResponse({"error": {"code": status, "message": message}}, status_code=status), result)
+
+
+def unauthorized(reason: str) -> RefusedError:
+    """Make the refusal of a token that came in a header."""
+    headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    return RefusedError(JSONResponse({"error": {"code": 401, "message": reason}}, 401, headers), "token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +142,14 @@ class Connector:
 
     async def _check_header(self, token: str) -> None:
         try:
-            await self.verifier.verify(token)
+            identity = await self.verifier.verify(token)
         except TokenError as error:
             if error.code == 100:  # noqa: PLR2004 - no keys right now, see TokenError
                 response = JSONResponse({"error": {"code": 503, "message": error.reason}}, 503, {"Retry-After": "5"})
                 raise RefusedError(response, "token") from error
-            headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
-            body = {"error": {"code": 401, "message": error.reason}}
-            raise RefusedError(JSONResponse(body, 401, headers), "token") from error
+            raise unauthorized(error.reason) from error
+        if identity.ticket or identity.channel:  # good, but not to connect with in this way
+            raise unauthorized(INVALID_TOKEN.reason)
 
 
 def check_origin(websocket: WebSocket, allowed: Sequence[str]) -> None:

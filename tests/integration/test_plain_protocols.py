@@ -165,9 +165,11 @@ async def test_a_refused_token_is_told_by_the_close_code(place: Place, way: str,
         assert (3500, reason) == await client.closed()
 
 
-@pytest.mark.parametrize("value", [token(ttl=-5), "rubbish"])
+@pytest.mark.parametrize(
+    "value", [token(ttl=-5), "rubbish", token(ticket=True, ttl=50, jti="j1"), token(channel="chat:lobby")]
+)
 async def test_a_refused_header_is_401(place: Place, value: str) -> None:
-    """Programs get an HTTP status before the upgrade, and no second chance by another way."""
+    """Programs get an HTTP status before the upgrade, for a token of another kind too, and no chance by another way."""
     with pytest.raises(InvalidStatus) as refused:
         async with place.link(bearer=value, query=f"token={token()}"):
             pass
