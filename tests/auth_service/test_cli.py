@@ -180,6 +180,35 @@ def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert ("Examples:\n    auth-service" in text) == (words in (["serve"], ["user", "add"]))
 
 
+def examples(*words: str) -> list[str]:
+    """Return the command lines in a command's help."""
+    shown = run(Path.cwd(), *words, "--help").stdout.partition("Examples:")[2]
+    return [line.strip() for line in shown.splitlines() if "auth-service" in line]
+
+
+def test_the_examples_of_user_add_work(tmp_path: Path) -> None:
+    """Typed one after the other, with a password in the variable in place of one at the prompt."""
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "AUTH_USER_PASSWORD": PASSWORD}
+    said = [
+        subprocess.run(["sh", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=SECONDS)  # noqa: PLW1510 - what it says is looked at
+        for line in examples("user", "add")
+    ]
+    assert ["alice: added\n", "alice: exists\nbob: added\n"] == [it.stdout for it in said], said
+
+
+async def test_the_examples_of_serve_work(tmp_path: Path) -> None:
+    """Each serves a process that is ready, here on a port that is free and in a folder that we may write to."""
+    lines = examples("serve")
+    assert 2 == len(lines)
+    for line in lines:
+        words = line.replace("8001", "0").replace("/var/lib/auth", str(tmp_path)).split()
+        assert ["auth-service", "serve"] == words[:2]
+        async with serving(tmp_path, *words[2:]) as (_, url), httpx.AsyncClient(trust_env=False) as client:
+            assert 200 == (await client.get(f"{url}/health/ready")).status_code
+    assert (tmp_path / "auth_key.pem").exists()
+    assert (tmp_path / "key.pem").exists()
+
+
 def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C at the prompt ends with the code a shell expects."""
 

@@ -56,8 +56,13 @@ class Demo:
     def start(self, *flags: str) -> None:
         """Start it and read what it prints."""
         ports = ("--port", str(self.port), "--auth-port", str(self.auth_port), "--second-port", str(self.second_port))
+        self.run("demo", *ports, "--directory", str(self.directory), *flags)
+
+    def run(self, *words: str) -> None:
+        """Start it by a command line of its own, in its directory's parent."""
         self.process = subprocess.Popen(
-            [GATEWAY, "demo", *ports, "--directory", str(self.directory), *flags],
+            [GATEWAY, *words],
+            cwd=self.directory.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

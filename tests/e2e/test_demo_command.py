@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import shlex
 import signal
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.cli import demo as command
 from gateway.demo.plan import USERS, free_port
 from tests.e2e.running import Demo, gone, running
 
@@ -64,6 +66,30 @@ def test_stopping_leaves_nothing_and_the_next_start_knows_the_users(tmp_path: Pa
     with running(tmp_path / "kept") as second:
         assert first.passwords == second.passwords
         assert set(USERS) == set(second.passwords)
+
+
+def examples() -> list[str]:
+    """Return the command lines in the help of `gateway demo`."""
+    return [line.strip()[2:] for line in (command.__doc__ or "").splitlines() if line.strip().startswith("$ ")]
+
+
+@pytest.mark.parametrize("line", examples())
+def test_the_examples_of_the_help_work(tmp_path: Path, line: str) -> None:
+    """Each starts a demo that keeps its things in .demo; here on ports that are free."""
+    demo = Demo(tmp_path / ".demo")
+    flags = ("--port", "--auth-port", "--second-port")
+    ports = dict(zip(flags, map(str, (demo.port, demo.auth_port, demo.second_port)), strict=True))
+    words = shlex.split(line)
+    assert "gateway" == words[0]
+    words = [ports.get(before, word) for before, word in itertools.pairwise(words)]
+    demo.run(*words, *(it for flag, port in ports.items() if flag not in words for it in (flag, port)))
+    try:
+        demo.wait_until_up()
+        assert demo.node in demo.output
+        assert demo.second_node in demo.output
+        assert (demo.directory / "demo.json").exists()
+    finally:
+        assert 0 == demo.stop()
 
 
 def test_killing_the_demo_leaves_nothing(own: Demo) -> None:
