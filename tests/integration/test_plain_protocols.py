@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from gateway.app import create_gateway
+from gateway.node import Node
 from gateway.server import ServerRules, running
 from gateway.settings import Settings
 
@@ -68,8 +69,9 @@ class Plain:
 class Place:
     """A running node."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, node: Node) -> None:
         self.url = url
+        self.node = node
 
     @asynccontextmanager
     async def link(
@@ -115,7 +117,7 @@ async def _place() -> AsyncIterator[Place]:
         on_drain=made.drain,
     )
     async with running(made.public, rules=rules) as url:
-        yield Place(url)
+        yield Place(url, made.node)
 
 
 @pytest.fixture(name="room")
@@ -260,6 +262,33 @@ async def test_since_brings_exactly_what_was_missed(place: Place, room: str) -> 
             assert {"type": "gap", "room": room} == await carol.until("gap")
             newest = await carol.until("history")
             assert (4, False) == (len(newest["messages"]), newest.get("recovered", False))
+
+
+async def test_what_gets_lost_on_the_way_is_recovered_unasked(
+    place: Place, room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next message shows the loss, and the missed ones come as history; a second loss within 10 s is 3010."""
+    channel = f"chat:{room}"
+
+    async def lose(text: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(place.node, "published", lambda *_: None)
+            await place.publish(channel, {"message": text})
+
+    async with place.entered("alice", room) as alice:
+        await place.publish(channel, {"message": "one"})
+        await lose("two")
+        await place.publish(channel, {"message": "three"})
+        assert "one" == (await alice.until("chat_message"))["content"]
+        missed = await alice.heard()
+        assert ("history", True) == (missed["type"], missed.get("recovered"))
+        assert ["two", "three"] == [it["content"] for it in missed["messages"]]
+        await place.publish(channel, {"message": "four"})
+        assert "four" == (await alice.until("chat_message"))["content"]
+
+        await lose("five")
+        await place.publish(channel, {"message": "six"})
+        assert 3010 == (await alice.closed())[0]
 
 
 async def test_more_rooms_on_one_connection(place: Place, room: str) -> None:
