@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeAlias
 
 from gateway.contracts.codec import Codec
 from gateway.contracts.transport import Framing
-from gateway.disconnects import SLOW, Disconnect
+from gateway.disconnects import Disconnect
 from gateway.outbox import Flusher
 from gateway.protocol.messages import JoinPush, LeavePush, PublicationPush
 from gateway.types import Channel, Position, Publication
@@ -44,6 +44,9 @@ class Recipient(Protocol):
 
     def put(self, frame: bytes) -> Disconnect | None:
         """Append a frame to its outbox."""
+
+    def relieve(self) -> Disconnect | None:
+        """Write its outbox, which is over its limit, or say why not."""
 
     def flush(self) -> None:
         """Write its outbox."""
@@ -156,12 +159,13 @@ class Interest:
     def announce(self, push: JoinPush | LeavePush) -> None:
         """Pass a join or leave to those who watch, behind the publications that came before it."""
         self.spill()
-        slow: list[Recipient] = []
+        slow: list[tuple[Recipient, Disconnect]] = []
         for group, recipients in self.watchers.items():
             frame = group.encode(push)
             if frame is not None:
-                slow += [recipient for recipient in recipients if recipient.put(frame) is not None]
-        self._close(slow)
+                slow += [(it, why) for it in recipients if (why := it.put(frame)) is not None]
+        for recipient, disconnect in slow:
+            recipient.close(disconnect)
         if self.joining:
             self._pass_to_joining(push)
 
@@ -170,14 +174,14 @@ class Interest:
         if not self.pending:
             return
         pending, self.pending = self.pending, {}
-        slow: list[Recipient] = []
+        full: list[Recipient] = []
         count = 0
         for group, frames in pending.items():
             members = self.members[group]  # it is there: `remove` spills before it takes anybody out
             count += len(frames) * len(members)
-            append(frames[0] if len(frames) == 1 else b"".join(frames), members, self.flusher, slow)
+            append(frames[0] if len(frames) == 1 else b"".join(frames), members, self.flusher, full)
         self.spilt(count)
-        self._close(slow)
+        self._relieve(full)
 
     def settle(self, held: Held, position: Position | None) -> bool:
         """Note where a joining recipient's reply will leave it. False: the stream is another than the channel's."""
@@ -240,13 +244,14 @@ class Interest:
             self.watchers.setdefault(recipient.group, set()).add(recipient)
 
     @staticmethod
-    def _close(slow: list[Recipient]) -> None:
-        for recipient in slow:
-            recipient.close(SLOW)
+    def _relieve(full: list[Recipient]) -> None:
+        for recipient in full:
+            if (disconnect := recipient.relieve()) is not None:
+                recipient.close(disconnect)
 
 
-def append(data: bytes, recipients: set[Recipient], flusher: Flusher, slow: list[Recipient]) -> None:
-    """Append one frame to many outboxes; the innermost loop of the fan-out."""
+def append(data: bytes, recipients: set[Recipient], flusher: Flusher, full: list[Recipient]) -> None:
+    """Append one frame to many outboxes, noting which are over their limit; the innermost loop of the fan-out."""
     size = len(data)
     mark = flusher.mark
     for recipient in recipients:
@@ -255,7 +260,7 @@ def append(data: bytes, recipients: set[Recipient], flusher: Flusher, slow: list
         if not recipient.marked:
             mark(recipient)
         if queued > recipient.limit:
-            slow.append(recipient)
+            full.append(recipient)
 
 
 class Hub:

@@ -48,12 +48,22 @@ class Outbox:
         self.backlog = 0  # at that look
 
     def put(self, frame: bytes) -> Disconnect | None:
-        """Append whole frames, which leave at the end of the turn. SLOW: over the limit, close it."""
+        """Append whole frames, which leave at the end of the turn. SLOW: the client does not keep up, close it."""
         self.frames.append(frame)
         self.queued += len(frame)
         if not self.marked:
             self.flusher.mark(self)
-        return SLOW if self.queued > self.limit else None
+        return self.relieve() if self.queued > self.limit else None
+
+    def relieve(self) -> Disconnect | None:
+        """Over the limit: hand over what is queued. SLOW: the transport has asked us to wait.
+
+        One page of history, or what comes in one turn, may be larger than the limit; that makes no client slow.
+        """
+        if self.blocked:
+            return SLOW
+        self.flush()
+        return None
 
     def flush(self) -> None:
         """Hand everything to the transport in one write, unless it has asked us to wait."""

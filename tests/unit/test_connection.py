@@ -197,18 +197,35 @@ async def test_over_the_limit_the_outbox_is_discarded_and_everything_given_back(
 
 
 async def test_a_reply_over_the_limit_is_slow_too() -> None:
-    """The limit holds for replies as well, and closes once."""
+    """The limit holds for replies as well while the client takes nothing, and closes once."""
     async with running_node(queue_limit=10) as world:
         client = world.client()
+        client.connection.writable(False)
         client.connect()
         assert [SLOW] == client.link.closings
         assert {} == world.node.users
+
+
+async def test_a_page_of_history_over_the_limit_reaches_a_client_that_takes_it() -> None:
+    """A channel full of large publications can be entered; only a client that does not read them is slow."""
+    async with running_node(queue_limit=10_000) as world:
+        await world.publish(*(['"' + "x" * 2000 + '"'] * 10))
+        good, slow = await world.opened("good"), await world.opened("slow")
+        slow.connection.writable(False)
+        pages = [client.ask(history={"channel": ROOM, "limit": 10}) for client in (good, slow)]
+        recovering = good.subscribe(ROOM, recover=True, offset=0, epoch="")
+        await world.settled()
+        assert 10 == len(good.reply(pages[0])["history"]["publications"])
+        assert 10 == len(good.reply(recovering)["subscribe"]["publications"])
+        assert [] == good.link.closings
+        assert [SLOW] == slow.link.closings
 
 
 async def test_what_is_spilt_before_a_reply_may_be_too_much() -> None:
     """A client that becomes slow while its reply is being put is closed once, and gets nothing after that."""
     async with running_node(queue_limit=10_000) as world:
         client = await world.opened("alice", PLAIN)
+        client.connection.writable(False)
         world.deliver('"' + "x" * 11_000 + '"')
         assert world.node.flusher.sources
         client.ask(rpc={"method": "x"})
@@ -223,6 +240,7 @@ async def test_what_is_spilt_before_a_close_may_be_too_much() -> None:
     """A close that finds the client slow is one close, with 3008."""
     async with running_node(queue_limit=10_000) as world:
         client = await world.opened("alice", PLAIN)
+        client.connection.writable(False)
         world.deliver('"' + "x" * 11_000 + '"')
         client.connection.close(SHUTDOWN)
         await world.settled()

@@ -88,10 +88,12 @@ def test_a_recipient_over_its_limit_is_closed_after_the_others_got_theirs(world:
     slow.listen(at(0))
     good.listen(at(0))
     watcher.listen(at(0), watch=True)
+    slow.block(0.0)
     world.publish(1)
     world.turns.take_all()
     assert [SLOW] == slow.closings
     assert [[], ["p1"], ["p1"]] == written([slow, good, watcher])
+    watcher.block(0.0)
     for name in ("bob", "carol"):
         world.hub.interests[CHANNEL].announce(join_of(name))
     assert [SLOW] == watcher.closings
@@ -398,9 +400,23 @@ def test_a_broken_buffer_is_told_to_the_positioned_only(world: World, positioned
     assert ([] if positioned else ["p5"]) == listener.heard
 
 
+def test_a_burst_over_the_limit_reaches_whoever_takes_it(world: World) -> None:
+    """More than the limit in one turn, alone or together, closes nobody whose transport takes it."""
+    listeners = [Listener(world, limit=3), Listener(world)]
+    for listener in listeners:
+        listener.listen(at(0), watch=True)
+    for offset in (1, 2, 3):
+        world.publish(offset)
+    world.hub.interests[CHANNEL].announce(join_of("bob"))
+    world.turns.take_all()
+    assert [["p1", "p2", "p3", "j:bob"]] * 2 == written(listeners)
+    assert [[], []] == [it.closings for it in listeners]
+
+
 def test_a_recipient_that_cannot_take_what_was_held_is_closed_and_gets_no_more(world: World) -> None:
     """After the end of the connection nothing is put into its outbox."""
     listener = Listener(world, limit=5)
+    listener.block(0.0)
     held = listener.enter()
     for offset in (1, 2, 3, 4):
         world.publish(offset)
@@ -418,6 +434,7 @@ def test_one_that_is_closed_by_a_live_frame_is_not_let_in(world: World) -> None:
     old, new = Listener(world), Listener(world, limit=1)
     old.listen(at(3))
     held = new.enter(positioned=False)
+    new.block(0.0)
     interest = world.hub.interests[CHANNEL]
     assert interest.settle(held, at(5))
     assert interest.release(held)

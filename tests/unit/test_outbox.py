@@ -92,8 +92,21 @@ def test_a_single_frame_is_written_as_it_is() -> None:
 def test_put_is_slow_over_the_limit_and_not_at_it() -> None:
     """The limit counts bytes and itself is still allowed."""
     outbox, _ = Fixture().outbox(limit=4)
+    outbox.block(0.0)
     assert outbox.put(b"1234") is None
     assert outbox.put(b"5") is SLOW
+
+
+def test_over_the_limit_a_client_that_takes_it_gets_it_at_once() -> None:
+    """What is larger than the limit makes nobody slow whose transport takes it, and leaves in order."""
+    fixture = Fixture()
+    outbox, transport = fixture.outbox(limit=4)
+    assert outbox.put(b"1234") is None
+    assert outbox.put(b"56789") is None
+    assert ([b"123456789"], 0) == (transport.writes, outbox.queued)
+    assert outbox.put(b"0") is None
+    fixture.turns.take_all()
+    assert [b"123456789", b"0"] == transport.writes
 
 
 def test_while_blocked_frames_stay_and_are_counted() -> None:
