@@ -43,6 +43,7 @@ class Arena:
     engine: Engine
     ears: Ears
     forget: Callable[[Channel], None]
+    cut: Callable[[], None]
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run one example."""
@@ -50,7 +51,7 @@ class Arena:
 
     def race(self, size: int) -> Race:
         """Prepare one; to be called on the loop."""
-        return Race(self.engine, self.ears, size=size, forget=self.forget)
+        return Race(self.engine, self.ears, size=size, forget=self.forget, cut=self.cut)
 
 
 @asynccontextmanager
@@ -61,7 +62,9 @@ async def _engine(url: str, prefix: str, ears: Ears) -> AsyncIterator[Engine]:
         yield engine
 
 
-def _arena(url: str, make_forget: Callable[[Engine, str], Callable[[Channel], None]]) -> Iterator[Arena]:
+def _arena(
+    url: str, make_forget: Callable[[Engine, str], Callable[[Channel], None]], cut: Callable[[], None]
+) -> Iterator[Arena]:
     prefix = f"test-{uuid4().hex}"
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         stack = AsyncExitStack()
@@ -71,7 +74,7 @@ def _arena(url: str, make_forget: Callable[[Engine, str], Callable[[Channel], No
             return await stack.enter_async_context(_engine(url, prefix, ears)), ears
 
         engine, ears = runner.run(begin())
-        yield Arena(runner, engine, ears, make_forget(engine, prefix))
+        yield Arena(runner, engine, ears, make_forget(engine, prefix), cut)
         runner.run(stack.aclose())
 
 
@@ -83,7 +86,7 @@ def _memory() -> Iterator[Arena]:
 
         return forget
 
-    yield from _arena("memory://", make_forget)
+    yield from _arena("memory://", make_forget, lambda: None)
 
 
 @pytest.fixture(scope="module", name="redis")
@@ -96,7 +99,10 @@ def _redis(valkey: Valkey) -> Iterator[Arena]:
 
         return forget
 
-    yield from _arena(valkey.url, make_forget)
+    def cut() -> None:
+        valkey.command("CLIENT", "KILL", "TYPE", "pubsub")
+
+    yield from _arena(valkey.url, make_forget, cut)
 
 
 # --- what may happen
@@ -197,6 +203,13 @@ def test_redis_whatever_happens_logs_are_whole_or_their_readers_were_told(
 ) -> None:
     """The same over a real server, whose metadata are deleted under our feet."""
     redis.run(_rough(redis, chosen, size))
+
+
+@given(chosen=plans((*HARMLESS, "cut"), at_read=("fire", "cut")))
+@sized(20)
+def test_redis_a_link_that_is_cut_leaves_no_quiet_gap(redis: Arena, chosen: list[Plan]) -> None:
+    """What is published while the pub/sub link is down is lost: everybody has it from history, or is told."""
+    redis.run(_rough(redis, chosen, WHOLE))
 
 
 @pytest.mark.soak

@@ -19,11 +19,13 @@ from gateway.protocol.values import HistoryQuery, NodeInfo, Published, PublishOp
 from gateway.relay import Relay
 from gateway.types import Channel, ClientInfo, ConnectionId, NodeId, Position, Publication, UserId
 from tests.support.clock import ManualClock
+from tests.support.engines import eventually
 from tests.support.listening import Listener, World
 from tests.support.recorder import MemoryRecorder
 
 CHECKPOINTS: Final = ("subscribed", "present", "reading", "read", "joined")
 GENEROUS: Final = 10.0  # seconds; who waits so long has failed
+AGAIN: Final = 0.2  # seconds; what was published while the link was down does not come
 Action = tuple[str, int]
 
 
@@ -45,13 +47,13 @@ class Ears:
 
     relay: Relay | None = None
     heard: asyncio.Event = field(default_factory=asyncio.Event)
-    last: bytes = b""
+    last: tuple[str, bytes] = ("", b"")  # channel and data
 
     def published(self, channel: Channel, publication: Publication) -> None:
         """Pass on, and let whoever waits see the last one."""
         if self.relay is not None:
             self.relay.published(channel, publication)
-        self.last = publication.data
+        self.last = (channel, publication.data)
         self.heard.set()
 
     def joined(self, channel: Channel, who: ClientInfo, first: bool) -> None:
@@ -117,13 +119,23 @@ class Racer(Listener):
 class Race:
     """One channel, its publications, and its joiners."""
 
-    def __init__(self, engine: Engine, ears: Ears, *, size: int, forget: Callable[[Channel], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        ears: Ears,
+        *,
+        size: int,
+        forget: Callable[[Channel], None],
+        cut: Callable[[], None] = lambda: None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.world = World(ManualClock(), loop.call_soon)
         self.channel = Channel(f"race:{uuid4().hex}")
         self.engine = engine
         self.ears = ears
         self.forget = forget
+        self.cut = cut
+        self.was_cut = False
         self.options = PublishOptions(history_size=size, history_ttl=300.0, history_meta_ttl=3000.0)
         hub: Hub = self.world.hub
         ears.relay = self.relay = Relay(hub=hub, clock=self.world.clock, recorder=MemoryRecorder())
@@ -137,6 +149,7 @@ class Race:
 
     async def run(self, plans: list[Plan]) -> None:
         """Start every joiner in its time, wait for all, and publish once more, which everyone left must get."""
+        await eventually(self._ready)
         tasks = []
         for number, plan in enumerate(plans):
             racer = Racer(self.world, plan, self.tools, f"racer-{number}")
@@ -160,6 +173,9 @@ class Race:
         assert presence is not None
         assert {} == await answer(presence.members, self.channel)
         self.ears.relay = None
+
+    async def _ready(self) -> bool:
+        return not self.engine.faults()  # an earlier race may have cut the link
 
     # --- what happens
 
@@ -221,6 +237,9 @@ class Race:
                 await answer(self.history.remove, self.channel)
             case "forget":
                 self.forget(self.channel)
+            case "cut":
+                self.was_cut = True
+                self.cut()
             case "suspect":
                 self.relay.suspect([self.channel], "link")
             case _:
@@ -257,16 +276,17 @@ class Race:
                 return Position(top.offset, top.epoch)
 
     async def _everything_arrived(self) -> None:
-        """Publish until this node has heard it, and let the turn end; the hub's last position is the last one's."""
-        while True:
-            number = self.number + 1
-            self.ears.heard.clear()
+        """Publish until this node has heard it, and let the turn end."""
+        while self.world.hub.interests:
             await answer(self._publish)
-            if not self.world.hub.interests:
-                return
-            while self.ears.last != b":%d" % number:
-                await self.ears.heard.wait()
-                self.ears.heard.clear()
+            try:
+                async with asyncio.timeout(AGAIN if self.was_cut else GENEROUS):
+                    while self.ears.last != (self.channel, b":%d" % self.number):
+                        self.ears.heard.clear()
+                        await self.ears.heard.wait()
+            except TimeoutError:
+                assert self.was_cut
+                continue  # it was lost: the link stands again a moment later
             break
         for _ in range(3):
             await asyncio.sleep(0)
@@ -277,8 +297,11 @@ class Race:
         """Compare everyone's reply and log with the stream; `quiet`: nothing happened that anybody may be told of."""
         stream = {(it.epoch, it.offset): number for number, it in self.sent.items()}
         for racer in self.racers:
-            assert not isinstance(racer.outcome, EngineFault), racer.outcome
-            if isinstance(racer.outcome, Joined) and racer.reply is not None:
+            if isinstance(racer.outcome, EngineFault):
+                assert self.was_cut, racer.outcome
+                assert "down" == racer.outcome.kind
+                assert {} == racer.seats
+            elif isinstance(racer.outcome, Joined) and racer.reply is not None:
                 self._check_reply(racer, racer.outcome, stream)
                 self._check_log(racer, quiet=quiet)
             else:
