@@ -95,6 +95,7 @@ def _verify(connection: Connection, effect: Verify) -> None:
     elif isinstance(known, TokenError):
         _verified(connection, effect, known)
     else:
+        connection.called()
         connection.shell.spawn(_verify_slowly(connection, effect), connection, "verify")
 
 
@@ -104,7 +105,8 @@ async def _verify_slowly(connection: Connection, effect: Verify) -> None:
         outcome: Verified | TokenError | EngineFault = await _checked(connection, effect)
     except (TokenError, EngineFault) as error:
         outcome = error
-    _verified(connection, effect, outcome)
+    connection.answered(effect, outcome)
+    _free(connection, effect)
     connection.resume()
 
 
@@ -117,8 +119,12 @@ async def _checked(connection: Connection, effect: Verify) -> Verified | TokenEr
     return Verified(identity, connection.shell.clock.wall())
 
 
-def _verified(connection: Connection, effect: Verify, outcome: Verified | TokenError | EngineFault) -> None:
+def _verified(connection: Connection, effect: Verify, outcome: Verified | TokenError) -> None:
     connection.resolve(effect, outcome)
+    _free(connection, effect)
+
+
+def _free(connection: Connection, effect: Verify) -> None:
     if isinstance(effect.command, (Subscribe, SubRefresh)):
         connection.resume(effect.command.channel)
 

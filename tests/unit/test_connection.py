@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from gateway.disconnects import INTERNAL_ERROR, SHUTDOWN, SLOW
-from gateway.errors import EngineFault
 from gateway.protocol.messages import Command, PingPush, Rpc
 from gateway.protocol.values import Encoded
 from gateway.types import Channel, Identity, Position, UserId
@@ -428,25 +427,6 @@ async def test_a_connection_that_goes_gives_back_all_its_channels(world: World) 
     other.link.hang_up(None, "network")
     await world.assert_nothing_left()
     assert 1 == world.recorder.counts["disconnects", "1006:network"]
-
-
-async def test_a_failed_broker_leaves_nothing_of_a_join(world: World) -> None:
-    """A subscribe that the engine refuses is answered with an error and everything is given back."""
-    engine: Any = world.node.engine
-    client = await world.opened("alice")
-    read, add = engine.history.read, engine.presence.add
-    loop = asyncio.get_running_loop()
-    for place, name in ((engine.presence, "add"), (engine.history, "read")):
-        setattr(place, name, lambda *args: loop.call_soon(args[-1], EngineFault("lost")))
-        ref = client.subscribe(ROOM)
-        await world.settled()
-        assert 100 == client.reply(ref)["error"]["code"]
-        assert {} == client.connection.seats
-        assert {} == dict(await world.members())
-        engine.history.read, engine.presence.add = read, add
-    ref = client.subscribe(ROOM)
-    await world.settled()
-    assert "subscribe" in client.reply(ref)
 
 
 # --- bugs of ours

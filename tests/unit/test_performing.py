@@ -209,6 +209,19 @@ async def test_a_refused_subscription_token_frees_its_channel(world: World) -> N
         await world.settled()
 
 
+async def test_checks_that_wait_for_a_key_count_as_calls_in_flight(world: World) -> None:
+    """A client cannot pile up refreshes while the auth service is slow: its socket is not read any more."""
+    client = await world.opened("alice")
+    for _ in range(257):
+        client.ask(refresh={"token": "slow:alice"})
+    assert client.link.reading_held
+    world.tokens.keys.set()
+    await world.settled()
+    assert [True, False] == client.link.holds
+    assert 0 == client.connection.in_flight
+    assert 258 == len(client.link.messages())
+
+
 async def test_no_keys_to_check_with_is_an_error_that_passes(world: World) -> None:
     """The auth service away: connect is answered with a temporary error, and nobody is let in."""
 
