@@ -77,14 +77,14 @@ class ChannelRequest(msgspec.Struct, kw_only=True):
 class Since(msgspec.Struct, kw_only=True):
     """A position."""
 
-    offset: Annotated[int, msgspec.Meta(ge=0)] = 0
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0  # as clients may name it
     epoch: str = ""
 
 
 class HistoryRequest(ChannelRequest, kw_only=True):
     """Read kept publications; limit 0 = only the top, -1 = all."""
 
-    limit: Annotated[int, msgspec.Meta(ge=-1)] = 0
+    limit: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] = 0
     since: Since | None = None
     reverse: bool = False
 

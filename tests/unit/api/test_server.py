@@ -304,7 +304,16 @@ async def test_refusals_of_history(app: App) -> None:
     assert 107 == await app.error("history")
 
 
-@pytest.mark.parametrize("fields", [{"limit": -2}, {"limit": 1, "since": {"offset": -1}}, {"limit": "all"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"limit": -2},
+        {"limit": 2**31},
+        {"limit": 1, "since": {"offset": -1}},
+        {"limit": 1, "since": {"offset": 2**63}},
+        {"limit": "all"},
+    ],
+)
 async def test_numbers_that_mean_nothing_are_400(app: App, fields: dict[str, Any]) -> None:
     """A limit below -1 and a negative offset never reach the engine."""
     assert 400 == (await app.post("history", {"channel": "chat:x", **fields})).status_code
