@@ -13,9 +13,11 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Final
 
 from loadtests.figures import HEAD, Figure
@@ -24,7 +26,8 @@ from loadtests.rig import Client, Measured, Server, free_port, generator, genera
 
 SUBSCRIBERS: Final = 1000
 RUNS: Final = 5
-SECONDS: Final = 3.0
+SLICES: Final = 8  # of which a run consists, in turn with those of the other runs: the machine's moods hit all alike
+SECONDS: Final = 0.5  # a slice
 DATA: Final = "x" * 90  # with its JSON around it 100 bytes of data
 STOCK: Final = "fan-out, stock FastAPI + redis-py"
 CRIPPLED: Final = 40_000  # deliveries/s of the stock server below which the run says nothing
@@ -81,6 +84,22 @@ def _source(number: int) -> str:
     return f"127.0.0.{2 + number % 200}"
 
 
+async def interleaved(kinds: Mapping[str, Callable[[], Awaitable[Measured]]]) -> dict[str, list[Measured]]:
+    """Run each kind five times: slices of all kinds and runs in turn, after a round that does not count."""
+    slices: dict[str, list[list[Measured]]] = {name: [[] for _ in range(RUNS)] for name in kinds}
+    for measure in kinds.values():
+        await measure()
+    for number in range(RUNS * SLICES):
+        for name, measure in kinds.items():
+            slices[name][number % RUNS].append(await measure())
+        say(".")
+    return {name: [_mean(run) for run in runs] for name, runs in slices.items()}
+
+
+def _mean(run: Sequence[Measured]) -> Measured:
+    return Measured(fmean(it.deliveries for it in run), fmean(it.acks for it in run), max(it.busy for it in run))
+
+
 async def fan_out(issuer: Issuer, jwks: str, redis: str) -> list[Figure]:
     """1,000 subscribers of one channel, one publisher: both servers in turn, five times each."""
     with our_server(jwks, redis) as us, stock_server(redis) as them:
@@ -89,13 +108,16 @@ async def fan_out(issuer: Issuer, jwks: str, redis: str) -> list[Figure]:
         their_plan = [Client("S", them.port, "/subscribe", source=_source(it)) for it in range(SUBSCRIBERS)]
         their_plan.append(Client("P", them.port, "/publish"))
         async with generator(our_plan) as our_load, generator(their_plan) as their_load:
-            runs: dict[str, list[Measured]] = {"ours 1": [], "ours 8": [], "stock 1": [], "stock 8": []}
-            for _ in range(RUNS):
-                for name, each in runs.items():
-                    load, template = (our_load, PUBLISH) if name.startswith("ours") else (their_load, STOCK_PUBLISH)
-                    window = int(name.split()[1])
-                    each.append(await load.measure(seconds=SECONDS, window=window, channels=1, template=template))
-                    say(".")
+            us_with = partial(our_load.measure, seconds=SECONDS, channels=1, template=PUBLISH)
+            them_with = partial(their_load.measure, seconds=SECONDS, channels=1, template=STOCK_PUBLISH)
+            runs = await interleaved(
+                {
+                    "ours 1": partial(us_with, window=1),
+                    "stock 1": partial(them_with, window=1),
+                    "ours 8": partial(us_with, window=8),
+                    "stock 8": partial(them_with, window=8),
+                }
+            )
     say("\n")
     stock = Figure(STOCK, _rates(runs["stock 1"]), "deliveries/s", CRIPPLED)
     stock8 = Figure("fan-out, stock, 8 in flight", _rates(runs["stock 8"]), "deliveries/s")
@@ -117,10 +139,8 @@ async def one_to_one(issuer: Issuer, jwks: str, redis: str) -> list[Figure]:
         plan = [ours(us.port, issuer, it, f"bench:{it}") for it in range(SUBSCRIBERS)]
         plan.append(ours(us.port, issuer, SUBSCRIBERS, None, "P"))
         async with generator(plan) as load:
-            runs = []
-            for _ in range(RUNS):
-                runs.append(await load.measure(seconds=SECONDS, window=128, channels=SUBSCRIBERS, template=PUBLISH))
-                say(".")
+            measure = partial(load.measure, seconds=SECONDS, window=128, channels=SUBSCRIBERS, template=PUBLISH)
+            runs = (await interleaved({"1:1": measure}))["1:1"]
     say("\n")
     return [Figure("1:1 over 1,000 channels, one publisher", _rates(runs), "messages/s", 22_000, busy=_busy(runs))]
 

@@ -152,10 +152,12 @@ class Generator:
         self.ready_seconds = float(seconds)
         self.ready_busy = float(cpu) / max(float(seconds), 1e-9)
 
-    async def measure(self, *, seconds: float, window: int, channels: int, template: str) -> Measured:
-        """Publish with `window` in flight for `seconds` after a short warm-up."""
+    async def measure(
+        self, *, seconds: float, window: int, channels: int, template: str, warm_up: float = 0.1
+    ) -> Measured:
+        """Publish with `window` in flight for `seconds` after `warm_up`."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"measure 0.5 {seconds} {window} {channels} {template}\n".encode())
+        self.process.stdin.write(f"measure {warm_up} {seconds} {window} {channels} {template}\n".encode())
         _, deliveries, acks, took, cpu, gone = (await self._line("measured")).split()
         if int(gone):
             raise RuntimeError(f"{gone} clients were cut off while measuring")
