@@ -8,6 +8,7 @@ import structlog
 
 from gateway import errors
 from gateway.contracts.recorder import Recorder
+from gateway.disconnects import TOO_MANY_ERRORS, TOO_MANY_REQUESTS, Disconnect
 from gateway.errors import ErrorReply
 from gateway.protocol.messages import (
     Command,
@@ -65,6 +66,14 @@ def _count_recovery(recorder: Recorder, result: SubscribeResult) -> None:
         return
     recorder.count("recoveries", "full" if result.publications else "empty")
     recorder.observe("recovered_messages", len(result.publications))
+
+
+def count_close(recorder: Recorder, disconnect: Disconnect) -> None:
+    """Count that a connection is closed for coming too fast, or with too much that is wrong."""
+    if disconnect is TOO_MANY_REQUESTS:
+        recorder.count("rate_limited", "command")
+    elif disconnect is TOO_MANY_ERRORS:
+        recorder.count("rate_limited", "error")
 
 
 def end(connection: Connection, code: int | None, initiator: str) -> None:

@@ -199,7 +199,7 @@ def _operator_routes(settings: Settings, node: Node, clock: Clock, metrics: Metr
     api = server.ServerApi(node=node, namespaces=namespaces(settings), clock=clock, recorder=metrics)
     return [
         health.routes(node, metrics.exposition),
-        server.routes(api, settings.http_api.key.get_secret_value()),
+        server.routes(api, settings.http_api.key.get_secret_value(), body_limit=settings.http_api.body_size_limit),
     ]
 
 

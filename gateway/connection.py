@@ -138,6 +138,7 @@ class Connection(Outbox):
         if self.gone:
             return  # since long, or just now: what was spilt was too much
         self.closing = disconnect
+        accounting.count_close(self.shell.recorder, disconnect)
         if disconnect is SLOW:
             self.shell.recorder.count("slow_consumers", "bytes" if self.queued > self.limit else "age")
             self.discard()

@@ -177,8 +177,19 @@ def allowed(request: Request, key: bytes) -> bool:
     return bool(key) and hmac.compare_digest(presented.encode(), key)
 
 
-def routes(api: ServerApi, key: str) -> APIRouter:
-    """Return the routes, one for each method. Without a key every call is refused."""
+async def body_within(request: Request, limit: int) -> bytes | None:
+    """Read the body; None when it is longer than `limit` bytes, of which no more than that is kept."""
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def routes(api: ServerApi, key: str, *, body_limit: int = 1 << 20) -> APIRouter:
+    """Return the routes, one for each method. Without a key every call is refused; `body_limit` in bytes."""
     router = APIRouter(prefix="/api", tags=["server API"])
     secret = key.encode()
 
@@ -188,7 +199,9 @@ def routes(api: ServerApi, key: str) -> APIRouter:
         async def call(request: Request) -> Response:
             if not allowed(request, secret):
                 return Response("wrong or missing X-API-Key\n", status_code=401, media_type="text/plain")
-            raw = await request.body()
+            raw = await body_within(request, body_limit)
+            if raw is None:
+                return Response(f"body over {body_limit} bytes\n", status_code=413, media_type="text/plain")
             try:
                 decoded = decoder.decode(raw or b"{}")
             except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:

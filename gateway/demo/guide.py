@@ -52,8 +52,8 @@ def token_line(gateway: str, key: Path) -> str:
 def python_line(port: int, token: str) -> str:
     """Return a command that says hello in the lobby and prints what comes."""
     code = (
-        "import sys; from websockets.sync.client import connect; "
-        f"lobby = connect('ws://{HOST}:{port}/ws/lobby?token=' + sys.argv[1]); "
+        "import sys; from contextlib import ExitStack; from websockets.sync.client import connect; "
+        f"lobby = ExitStack().enter_context(connect('ws://{HOST}:{port}/ws/lobby?token=' + sys.argv[1])); "
         "lobby.send('hello from python'); [print(message) for message in lobby]"
     )
     return f'{_word(Path(sys.executable))} -uc "{code}" $({token})'

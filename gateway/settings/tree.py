@@ -80,6 +80,9 @@ class HttpApiSettings(Section):
     """The server API, `POST /api/<method>`."""
 
     key: SecretStr = Field(default=SecretStr(""), description="What X-API-Key must hold; empty: the server API is off.")
+    body_size_limit: int = Field(
+        default=1_048_576, ge=1024, le=1_073_741_824, description="Bytes in the body of a call, then 413."
+    )
 
 
 class WebSocketSettings(Section):

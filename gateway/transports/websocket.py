@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 from gateway.contracts.recorder import Recorder
 from gateway.contracts.transport import Attach, Framing, Receiver
-from gateway.disconnects import INTERNAL_ERROR, SERVICE_RESTART, SHUTDOWN, Disconnect
+from gateway.disconnects import INTERNAL_ERROR, SERVICE_RESTART, SHUTDOWN, TOO_MANY_REQUESTS, Disconnect
 from gateway.transports.admission import Admission
 from gateway.transports.frames import PING_FRAME, WebSocketFraming
 from gateway.transports.wire import Answer, Ended, Event, Message, WebSocketLimits, WireReader
@@ -270,6 +270,8 @@ class WebSocketTransport(asyncio.Protocol):
         if self._open:
             self._open = False
             self._code, self._initiator = ended.code, "client" if ended.by_client else "server"
+            if not ended.by_client and ended.code == TOO_MANY_REQUESTS.code:
+                self._recorder.count("rate_limited", "control")
             self._abort_after(self._limits.close_timeout)
         self._link.write(ended.frame)
         if ended.by_client or not self._link.can_write_eof():

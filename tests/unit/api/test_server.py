@@ -98,6 +98,13 @@ async def test_a_body_that_is_not_understood_is_400(app: App, body: bytes) -> No
     assert "text/plain" in response.headers["content-type"]
 
 
+async def test_a_body_has_a_size() -> None:
+    """A call over `http_api.body_size_limit` is refused before it is understood; one within it is not."""
+    async with running_app(http_api={"key": KEY, "body_size_limit": 2048}) as app:
+        assert 413 == (await app.post("publish", {"channel": "chat:x", "data": "x" * 2048})).status_code
+        assert 200 == (await app.post("publish", {"channel": "chat:x", "data": "x" * 1900})).status_code
+
+
 async def test_unknown_fields_are_passed_over_and_an_empty_body_is_an_empty_request(app: App) -> None:
     """Newer callers may know more than we do."""
     assert 200 == (await app.post("info", b"")).status_code
