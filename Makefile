@@ -18,7 +18,7 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/demo.stamp ## run everything on this machine: two nodes, auth service, Valkey, chat page
-	@$(BIN)/gateway demo
+	@$(BIN)/gateway demo $(ARGS)
 
 test: $(VENV)/test.stamp node $(SDKS) ## run all tests that this machine allows, and name those it does not
 	$(PYTEST) -n $(WORKERS) --ignore=$(E2E)

@@ -53,15 +53,24 @@ class Demo:
         """What the demo printed as `name: password`."""
         return dict(re.findall(r"^(\w+): (\S+)$", self.output, re.MULTILINE))
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags that put it on its ports and into its directory."""
+        ports = ("--port", str(self.port), "--auth-port", str(self.auth_port), "--second-port", str(self.second_port))
+        return (*ports, "--directory", str(self.directory))
+
     def start(self, *flags: str) -> None:
         """Start it and read what it prints."""
-        ports = ("--port", str(self.port), "--auth-port", str(self.auth_port), "--second-port", str(self.second_port))
-        self.run("demo", *ports, "--directory", str(self.directory), *flags)
+        self.run("demo", *self.flags, *flags)
 
     def run(self, *words: str) -> None:
         """Start it by a command line of its own, in its directory's parent."""
+        self.launch(GATEWAY, *words)
+
+    def launch(self, *command: str) -> None:
+        """Start it by whatever command, in its directory's parent."""
         self.process = subprocess.Popen(
-            [GATEWAY, *words],
+            command,
             cwd=self.directory.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -79,9 +88,9 @@ class Demo:
                     self._up.set()
         self._up.set()
 
-    def wait_until_up(self) -> None:
-        """Return when the guide was printed."""
-        assert self._up.wait(START_WITHIN), self.output
+    def wait_until_up(self, within: float = START_WITHIN) -> None:
+        """Return when the guide was printed, in so many seconds."""
+        assert self._up.wait(within), self.output
         assert "Ctrl-C stops it all" in self.output, self.output
 
     def wait(self) -> int:
