@@ -35,7 +35,7 @@ def _fresh(tmp_path: Path) -> Iterator[Demo]:
 
 
 def test_a_newcomer(fresh: Demo, browser: Browser) -> None:
-    """Clone, `make demo`, two windows on two nodes, a cut cable, Ctrl-C: each message once, and nothing left running."""
+    """Clone, `make demo`, two nodes in two windows, a cut cable, Ctrl-C: each message once, nothing left running."""
     alice, bob = Visitor.open(browser, fresh, "alice"), Visitor.open(browser, fresh, "bob")
     with cable_to(fresh.port) as cable:
         alice.use_node_at(cable.port)
