@@ -37,7 +37,8 @@ def test_printed_commands_work_as_they_stand(demo: Demo) -> None:
     """The bare Python client hears what the curl line publishes on the other node."""
     listening = demo.line_with(["websockets.sync.client", "hello from python"])
     publishing = demo.line_with(["curl", "hello from curl"])
-    with subprocess.Popen(["sh", "-c", f"exec {listening}"], stdout=subprocess.PIPE, text=True) as client:
+    where = demo.directory.parent  # another terminal in the directory where the demo was started
+    with subprocess.Popen(["sh", "-c", f"exec {listening}"], cwd=where, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None
         try:
             heard = iter(client.stdout.readline, "")
