@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +12,11 @@ from typing import Annotated
 import typer
 
 from auth_service import log
+from auth_service.commands.keys import keys as keys_commands
+from auth_service.commands.sessions import sessions as sessions_commands
+from auth_service.commands.users import user as user_commands
 from auth_service.errors import OperatorError
 from auth_service.settings import load
-
-PASSWORD_VARIABLE = "AUTH_USER_PASSWORD"  # noqa: S105 - the name of a variable
 
 cli = typer.Typer(
     help="The auth service: users, sessions, and the tokens that the gateway checks.",
@@ -24,93 +24,70 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-user = typer.Typer(help="Users in the database.", no_args_is_help=True)
-cli.add_typer(user, name="user")
+cli.add_typer(user_commands, name="user")
+cli.add_typer(sessions_commands, name="sessions")
+cli.add_typer(keys_commands, name="keys")
 
 Database = Annotated[str | None, typer.Option(help="SQLAlchemy URL; default AUTH_DATABASE_URL, else ./auth.db.")]
 
 
 @cli.command(
     epilog="\b\nExamples:\n  auth-service serve\n"
-    "  auth-service serve --port 8001 --database sqlite:////var/lib/auth/auth.db --key /var/lib/auth/key.pem"
+    "  auth-service serve --port 8001 --database sqlite:////var/lib/auth/auth.db --keys /var/lib/auth/keys"
 )
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8001,
     database: Database = None,
-    key: Annotated[Path | None, typer.Option(help="Signing key (PEM); made if missing.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Folder of the signing keys (PEM); made if missing.")] = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     All else is set by variables AUTH_<NAME>, for example AUTH_CORS_ORIGINS=http://127.0.0.1:8000.
     """
     log.configure()
-    settings = load(database_url=database, key_file=key)
+    settings = load(database_url=database, key_dir=keys)
     # the port first: it is the likeliest to fail, and the imports below take most of a start; clients wait in its queue
     from auth_service import server  # noqa: PLC0415 - heavy
 
     with closing(server.listen(host, port)) as listening:
         from auth_service.app import create_app  # noqa: PLC0415 - heavy
 
-        server.run(create_app(settings), listening)
+        server.run(create_app(settings), listening, settings.trusted_proxies)
 
 
-@user.command(
-    epilog="\b\nExamples:\n  auth-service user add alice\n"
-    "  printf 'secret-of-alice\\nsecret-of-bob\\n' | auth-service user add alice bob --password-stdin --if-missing"
+@cli.command(
+    epilog="\b\nExamples:\n  auth-service migrate\n  auth-service migrate --database postgresql://auth@db.internal/auth"
 )
-def add(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="1 to 64 of A-Z a-z 0-9 _ . -")],
-    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="One line for each name.")] = False,
-    if_missing: Annotated[bool, typer.Option("--if-missing", help="Leave users that exist as they are.")] = False,
-    database: Database = None,
-) -> None:
-    """Add users. Passwords come from standard input, the variable AUTH_USER_PASSWORD, or a prompt."""
+def migrate(database: Database = None) -> None:
+    """Bring the tables to the form of this release, as a start does unless AUTH_MIGRATE is off.
+
+    It is done whole or not at all, by one process at a time. Make a backup first: there is no way back.
+    """
+    log.configure()
     settings = load(database_url=database)
-    asyncio.run(
-        _add(settings.database_url, list(zip(names, _passwords(names, password_stdin), strict=True)), if_missing)
-    )
+    from auth_service.store import migrated  # noqa: PLC0415 - heavy
+
+    before, after = asyncio.run(migrated(settings.database_url))
+    typer.echo(f"revision {after}" if before == after else f"revision {before or 'none'} -> {after}")
 
 
-def _passwords(names: list[str], from_stdin: bool) -> list[str]:
-    if from_stdin:
-        lines = [sys.stdin.readline().rstrip("\r\n") for _ in names]
-        if not all(lines):
-            raise OperatorError("standard input ended before there was a password for each name")
-        return lines
-    given = os.environ.get(PASSWORD_VARIABLE)
-    if given is not None:
-        return [given] * len(names)
-    return [str(typer.prompt(f"Password for {name}", hide_input=True, confirmation_prompt=True)) for name in names]
+@cli.command(epilog="\b\nExamples:\n  auth-service health\n  auth-service health --live --url http://127.0.0.1:8011")
+def health(
+    url: Annotated[str, typer.Option(help="Where it serves.")] = "http://127.0.0.1:8001",
+    live: Annotated[bool, typer.Option("--live", help="Ask only whether it answers.")] = False,
+) -> None:
+    """Ask a running service whether it and its database are ready, for a container's health check."""
+    from auth_service.commands.health import ask  # noqa: PLC0415 - no other command needs it
 
-
-async def _add(database_url: str, wanted: list[tuple[str, str]], if_missing: bool) -> None:
-    from pydantic import ValidationError  # noqa: PLC0415 - see serve
-
-    from auth_service.bodies import Registration  # noqa: PLC0415 - see serve
-    from auth_service.passwords import Passwords  # noqa: PLC0415 - see serve
-    from auth_service.store import open_store  # noqa: PLC0415 - see serve
-
-    for name, password in wanted:
-        try:
-            Registration(username=name, password=password)
-        except ValidationError as error:
-            fault = error.errors(include_input=False)[0]
-            raise OperatorError(f"user {name!r}: {fault['loc'][0]}: {fault['msg']}") from None
-    async with open_store(database_url, now=time.time()) as store:
-        with closing(Passwords(workers=1, limit=1)) as passwords:
-            for name, password in wanted:
-                missing = await store.user(name) is None
-                added = missing and await store.add_user(name, await passwords.hash(password), time.time())
-                if not added and not if_missing:
-                    raise OperatorError(f"user {name!r} exists; --if-missing leaves it as it is")
-                typer.echo(f"{name}: {'added' if added else 'exists'}")
+    ask(url, live=live)
 
 
 def main() -> None:
     """Run the command; what the operator can mend is one line on standard error and exit code 1."""
-    os.umask(0o077)  # database and key are nobody else's business
+    os.umask(0o077)  # database and keys are nobody else's business
     try:
         cli()
     except OperatorError as error:

@@ -42,3 +42,9 @@ def invalid_token(message: str = "the token is not valid") -> Refused:
 def busy() -> Refused:
     """More work is waiting than can be done in a useful time."""
     return Refused(503, "busy", "too many requests at once, try again", {"Retry-After": "1"})
+
+
+def too_many_attempts(seconds: int) -> Refused:
+    """Passwords are tried too often; nothing is said of whether there is such a user."""
+    message = f"too many attempts, try again in {seconds} s"
+    return Refused(429, "too_many_attempts", message, {"Retry-After": str(seconds)})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import hashlib
+from typing import TYPE_CHECKING, Final, get_args
 
 import structlog
 
 from gateway import errors
 from gateway.contracts.recorder import Recorder
-from gateway.disconnects import TOO_MANY_ERRORS, TOO_MANY_REQUESTS, Disconnect
+from gateway.disconnects import CONNECTION_LIMIT, TOO_MANY_ERRORS, TOO_MANY_REQUESTS, Disconnect
 from gateway.errors import ErrorReply
+from gateway.protocol.effects import Denied
 from gateway.protocol.messages import (
     Command,
     ExpiringPush,
@@ -22,6 +24,7 @@ from gateway.protocol.messages import (
     SubscribeResult,
     UnsubscribePush,
 )
+from gateway.types import UserId
 
 if TYPE_CHECKING:
     from gateway.connection import Connection
@@ -36,12 +39,13 @@ PUSHES: Final[dict[type[Push], str]] = {
     ExpiringPush: "expiring",
     PingPush: "ping",
 }
+_COMMANDS: Final[dict[type[Command], str]] = {it: it.__name__.lower() for it in get_args(Command)}
 NO_CLOSE_FRAME: Final = 1006  # RFC 6455 section 7.1.5
 
 
 def count_command(recorder: Recorder, command: Command) -> None:
     """Count a command of a client."""
-    recorder.count("messages_received", type(command).__name__.lower())
+    recorder.count("messages_received", _COMMANDS[type(command)])
 
 
 def count_sent(recorder: Recorder, message: Reply | Push) -> None:
@@ -56,7 +60,7 @@ def count_sent(recorder: Recorder, message: Reply | Push) -> None:
             recorder.count("rate_limited", "command")
         return
     recorder.count("messages_sent", "reply")
-    if isinstance(result, SubscribeResult) and result.was_recovering:
+    if type(result) is SubscribeResult and result.was_recovering:
         _count_recovery(recorder, result)
 
 
@@ -69,11 +73,35 @@ def _count_recovery(recorder: Recorder, result: SubscribeResult) -> None:
 
 
 def count_close(recorder: Recorder, disconnect: Disconnect) -> None:
-    """Count that a connection is closed for coming too fast, or with too much that is wrong."""
+    """Count that a connection is closed for coming too fast, too often, or with too much that is wrong."""
     if disconnect is TOO_MANY_REQUESTS:
         recorder.count("rate_limited", "command")
     elif disconnect is TOO_MANY_ERRORS:
         recorder.count("rate_limited", "error")
+    elif disconnect == CONNECTION_LIMIT:  # by an order of another node: equal, not the same
+        recorder.count("handshakes", "limit_user")
+
+
+def denied(connection: Connection, effect: Denied) -> None:
+    """Count an attempt at what is not permitted, and write it down unless there are too many."""
+    shell = connection.shell
+    shell.recorder.count("permission_denied", effect.action)
+    unwritten = shell.denials.take(connection.id, shell.clock.monotonic())
+    if unwritten is not None:
+        log.warning(
+            "permission.denied",
+            action=effect.action,
+            namespace=effect.namespace,
+            user=_told_apart(connection.user),
+            connection=connection.id,
+            request_id=connection.transport.peer.request_id,
+            unwritten=unwritten,
+        )
+
+
+def _told_apart(user: UserId) -> str:
+    """Return what tells users apart and does not name them, as in the audit log of the auth service."""
+    return hashlib.sha256(user.encode(errors="surrogatepass")).hexdigest()[:12] if user else ""
 
 
 def end(connection: Connection, code: int | None, initiator: str) -> None:
@@ -92,4 +120,5 @@ def end(connection: Connection, code: int | None, initiator: str) -> None:
         duration=round(duration, 3),
         received=connection.received_count,
         sent=connection.sent_count,
+        denied=connection.shell.denials.forget(connection.id),
     )

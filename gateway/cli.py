@@ -1,4 +1,4 @@
-"""The command line: `gateway serve | demo | token | check-config`."""
+"""The command line: `gateway serve | drain | health | demo | token | check-config`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import structlog
 import typer
 
 import gateway
+from gateway.build import build
 from gateway.errors import OperatorError
 from gateway.log import configure as configure_logs
 from gateway.settings import Checked, Settings, check
 from gateway.settings.durations import parse_duration
 from gateway.settings.printing import as_json, as_toml
 
-DEMO_KEY: Final = Path(".demo/signing_key.pem")
+DEMO_KEYS: Final = Path(".demo/keys")
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,7 @@ def main() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"realtime-gateway {gateway.__version__}")
+        typer.echo(f"realtime-gateway {gateway.__version__} ({build()})")
         raise typer.Exit
 
 
@@ -72,8 +73,16 @@ def serve(
     reuse_port: Annotated[
         bool | None, typer.Option("--reuse-port", help="Share the port with other processes (SO_REUSEPORT).")
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Nodes on the one port, a process each; they need Redis. [default: 1]"),
+    ] = None,
 ) -> None:
-    """Run one node until SIGTERM or Ctrl-C.
+    """Run one node, or several on one port, until SIGTERM or Ctrl-C.
+
+    A node uses one core. With --workers a small parent runs N complete nodes: the kernel spreads connections over them,
+    each serves health, metrics and API on an internal port of its own (http_server.internal_port, the next, and so on),
+    and one that dies is started again. --reuse-port is for nodes that you start yourself.
 
     Every setting can stand in the file or in a variable: client.insecure is GATEWAY_CLIENT__INSECURE. Flags win over
     variables, variables over the file. `gateway check-config --print toml` shows all settings.
@@ -82,12 +91,81 @@ def serve(
     Examples:
       $ GATEWAY_CLIENT__INSECURE=true gateway serve --port 8000
       $ gateway serve --host 0.0.0.0 --config gateway.toml
+      $ GATEWAY_HTTP_SERVER__INTERNAL_PORT=9000 gateway serve --workers 4 --config gateway.toml
     """
-    flags = {"http_server.address": host, "http_server.port": port, "http_server.reuse_port": reuse_port}
+    flags = {
+        "http_server.address": host,
+        "http_server.port": port,
+        "http_server.reuse_port": reuse_port,
+        "http_server.workers": workers,
+    }
     checked = _check(flags, config)
     if checked.settings is None or checked.faults:
         raise OperatorError("\n".join(checked.faults))
     raise typer.Exit(_serve(checked.settings, checked.warnings))
+
+
+@app.command()
+def drain(
+    *,
+    url: Annotated[
+        str, typer.Option(help="A node's API. [default: as in the settings, the internal port first; all workers]")
+    ] = "",
+    config: ConfigFile = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when everybody has been moved away.")] = False,
+    timeout: Annotated[
+        str,
+        typer.Option(metavar="DURATION", help="How long to wait. [default: what shutdown.* allow, at least 60s]"),
+    ] = "",
+) -> None:
+    """Empty a running node, for a preStop hook: not ready, then no newcomers, then everybody moved away.
+
+    It finds the node by the settings it was started with, and needs their http_api.key; with several workers it empties
+    all of them at once, with --url one. The node then waits for SIGTERM, which drains too when nobody did before.
+
+    \b
+    Examples:
+      $ gateway drain --wait --config gateway.toml
+      $ GATEWAY_HTTP_API__KEY=secret gateway drain --url http://127.0.0.1:9000
+    """
+    from gateway import leaving  # noqa: PLC0415 - no other command needs it
+
+    checked = check({}, config=config, environ=os.environ)
+    if checked.settings is None:
+        raise OperatorError("\n".join(checked.faults))
+    seconds = _seconds(timeout, "--timeout") if timeout else None
+    leaving.drain(leaving.errands(checked.settings, url=url, wait=wait, timeout=seconds), sys.stdout)
+
+
+@app.command()
+def health(
+    *,
+    url: Annotated[
+        str, typer.Option(help="Where a node serves its health. [default: as in the settings; all workers]")
+    ] = "",
+    config: ConfigFile = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask only whether it answers.")] = False,
+    timeout: Annotated[str, typer.Option(metavar="DURATION", help="How long it may take.")] = "3s",
+) -> None:
+    """Ask a running node whether it is ready, for a container's health check.
+
+    It finds the node by the settings it was started with; with several workers all of them must be ready. A node is
+    ready when it wants new connections: not before Redis has answered once, and no more when it drains.
+
+    \b
+    Examples:
+      $ gateway health
+      $ gateway health --live --url http://127.0.0.1:9000
+    """
+    from gateway import asking, leaving  # noqa: PLC0415 - no other command needs them
+
+    seconds = _seconds(timeout, "--timeout")
+    if url:
+        return asking.ask([url], live=live, timeout=seconds)
+    checked = check({}, config=config, environ=os.environ)
+    if checked.settings is None:
+        raise OperatorError("\n".join(checked.faults))
+    return asking.ask(leaving.node_urls(checked.settings), live=live, timeout=seconds)
 
 
 @app.command()
@@ -98,6 +176,9 @@ def demo(
     second_port: Annotated[int, typer.Option(help="Port of the second node.")] = 8002,
     directory: Annotated[Path, typer.Option(help="Where keys, users and logs are kept.")] = Path(".demo"),
     redis: Annotated[str, typer.Option(metavar="URL", help="Use this Redis instead of bringing one along.")] = "",
+    token_seconds: Annotated[
+        int, typer.Option(min=5, max=3600, help="Life of access tokens; the page renews them on the open link.")
+    ] = 600,
 ) -> None:
     """Run everything on this machine: Valkey, the auth service, two nodes and the chat page.
 
@@ -108,7 +189,8 @@ def demo(
     """
     from gateway.demo import Plan, run  # noqa: PLC0415 - no other command needs what the demo imports
 
-    run(Plan(port=port, auth_port=auth_port, second_port=second_port, directory=directory, redis=redis))
+    ports = {"port": port, "auth_port": auth_port, "second_port": second_port}
+    run(Plan(**ports, directory=directory, redis=redis, token_seconds=token_seconds))
 
 
 @app.command()
@@ -117,27 +199,30 @@ def token(
     user: Annotated[str, typer.Option(help="Who the token is for.")],
     channel: Annotated[list[str] | None, typer.Option(help="Subscribe to this channel on connect; repeatable.")] = None,
     ttl: Annotated[str, typer.Option(metavar="DURATION", help="How long it is good for: 600, 10m, 1h30m.")] = "600s",
-    key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key (PEM) to sign with.")] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Private key (PEM) to sign with, or the auth service's folder of them."),
+    ] = None,
     hmac: Annotated[str, typer.Option(metavar="SECRET", help="Shared secret to sign with (HS256).")] = "",
     audience: Annotated[str, typer.Option(help="Claim `aud`; empty: none.")] = "gateway",
     issuer: Annotated[str, typer.Option(help="Claim `iss`; empty: none.")] = "",
 ) -> None:
-    """Print a token for a user, signed by hand; without --key and --hmac with the key of `gateway demo`.
+    """Print a token for a user, signed by hand; without --key and --hmac with that of `gateway demo`.
 
     \b
     Examples:
       $ gateway token --user alice
       $ gateway token --user alice --channel chat:lobby --ttl 1h --hmac 0123456789abcdef0123456789abcdef
-      $ gateway token --user alice --key signing_key.pem
+      $ gateway token --user alice --key auth_keys
     """
     from gateway.minting import Order, sign_with_key, sign_with_secret  # noqa: PLC0415 - loads all of cryptography
 
-    order = Order(user=user, ttl=_seconds(ttl), channels=channel or (), audience=audience, issuer=issuer)
-    if key is None and not hmac and not DEMO_KEY.exists():
+    order = Order(user=user, ttl=_seconds(ttl, "--ttl"), channels=channel or (), audience=audience, issuer=issuer)
+    if key is None and not hmac and not DEMO_KEYS.exists():
         raise OperatorError(
-            f"nothing to sign with: give --key or --hmac, or run `gateway demo`, which makes {DEMO_KEY}"
+            f"nothing to sign with: give --key or --hmac, or run `gateway demo`, which makes {DEMO_KEYS}"
         )
-    typer.echo(sign_with_secret(order, hmac) if hmac and key is None else sign_with_key(order, key or DEMO_KEY))
+    typer.echo(sign_with_secret(order, hmac) if hmac and key is None else sign_with_key(order, key or DEMO_KEYS))
 
 
 @app.command("check-config")
@@ -167,54 +252,39 @@ def check_config(
         typer.echo("ok")
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, option: str) -> float:
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise OperatorError(f"--ttl: {error}") from None
+        raise OperatorError(f"{option}: {error}") from None
 
 
 def _check(flags: Mapping[str, object], config: Path | None) -> Checked:
     """Check the settings, and that there is an engine for them."""
-    from gateway.resolver import engine_for  # noqa: PLC0415 - plug-ins are loaded by the commands that need them
+    from gateway.resolver import check_engine  # noqa: PLC0415 - plug-ins are loaded by the commands that need them
 
     checked = check(flags, config=config, environ=os.environ)
     if checked.settings is None:
         return checked
     try:
-        engine_for(checked.settings.engine.url)
+        check_engine(checked.settings.engine.url)
     except OperatorError as error:
         return Checked(checked.settings, [*checked.faults, str(error)], checked.warnings)
     return checked
 
 
 def _serve(settings: Settings, warnings: Sequence[str]) -> int:
-    """Listen, join the parts, run; return the exit code. Raises OperatorError."""
-    from gateway.app import create_gateway  # noqa: PLC0415 - FastAPI and uvicorn take half a second to load
-    from gateway.server import Listener, ServerRules, listen, run  # noqa: PLC0415 - as above
-
+    """Run a node, or become the parent of several; return the exit code. Raises OperatorError."""
     configure_logs(settings.log.level, settings.log.format)
     for warning in warnings:
         log.warning("settings.warning", detail=warning)
-    made, http = create_gateway(settings), settings.http_server
-    sockets = [listen(http.address, http.port, reuse_port=http.reuse_port)]
-    listeners = [Listener(made.public, sockets[0])]
-    if made.internal is not None and http.internal_port is not None:
-        address = http.internal_address or http.address
-        sockets.append(listen(address, http.internal_port, option="http_server.internal_port"))
-        listeners.append(Listener(made.internal, sockets[1], websockets=False))
-    for socket in sockets:
-        address, port = socket.getsockname()[:2]
-        log.info("server.listening", url=f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}")
-    rules = ServerRules(
-        recorder=made.metrics,
-        admission=made.admission,
-        proxies=made.proxies,
-        http=made.http_limits,
-        websocket=made.websocket_limits,
-        on_drain=made.drain,
-    )
-    return run(listeners, rules=rules)
+    if settings.http_server.workers > 1:
+        from gateway.workers.becoming import become_parent  # noqa: PLC0415 - for this only
+
+        become_parent(settings)
+    from gateway.serving import serve_node  # noqa: PLC0415 - FastAPI and uvicorn take half a second to load
+
+    return serve_node(settings)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import inf
 from typing import Any, Final, Literal
 
@@ -11,18 +10,17 @@ import structlog
 
 from gateway import accounting
 from gateway.contracts.codec import Dialect
-from gateway.contracts.transport import Transport
+from gateway.contracts.transport import Receiver, Transport
 from gateway.disconnects import INTERNAL_ERROR, SLOW, Disconnect
 from gateway.errors import DecodeError
-from gateway.hub import Group
-from gateway.joining import Seat, leave
-from gateway.outbox import Outbox
-from gateway.performing import PERFORM
-from gateway.protocol.effects import Effect, Outcome
+from gateway.joining import Joiner, Seat, leave
+from gateway.performing import PERFORM, fall_behind
+from gateway.protocol.effects import Effect, Outcome, Send
 from gateway.protocol.messages import Command, Connect, Pong, Push, Reply
 from gateway.protocol.session import Phase, Session
+from gateway.recipients import Group
 from gateway.shell import Shell
-from gateway.types import Channel, ConnectionId, Position, UserId
+from gateway.types import Channel, Position, UserId
 from gateway.waiting import Waiting
 
 log = structlog.get_logger(__name__)
@@ -31,22 +29,20 @@ IN_FLIGHT_HIGH: Final = 256  # engine calls and waiting commands of one connecti
 IN_FLIGHT_LOW: Final = 128
 
 
-class Connection(Outbox):
+class Connection(Joiner, Receiver):
     """One live link. Receives from its transport, is delivered to by the hub, is looked at by the wheel."""
 
     __slots__ = (
         "booked",
         "closing",
         "dialect",
-        "gone",
-        "group",
         "heartbeat",
-        "id",
         "in_flight",
+        "leaving",
         "opened_at",
         "reading_held",
         "received_count",
-        "seats",
+        "returning",
         "sent_count",
         "session",
         "shell",
@@ -64,19 +60,23 @@ class Connection(Outbox):
         transport: Transport,
         shell: Shell,
     ) -> None:
-        super().__init__(transport=transport, flusher=shell.tools.hub.flusher, limit=shell.queue_limit)
-        self.id: ConnectionId = session.client
+        super().__init__(
+            client=session.client,
+            group=group,
+            transport=transport,
+            flusher=shell.tools.hub.flusher,
+            limit=shell.queue_limit,
+        )
         self.session = session
         self.dialect = dialect
-        self.group = group
         self.heartbeat = heartbeat
         self.shell = shell
-        self.seats: dict[Channel, Seat] = {}
+        self.returning: tuple[Channel, Seat] | None = None  # its subscription is being ended, and may be renewed
         self.waiting = Waiting()
         self.in_flight = 0  # engine calls
-        self.gone = False
         self.closing: Disconnect | None = None
         self.reading_held = False
+        self.leaving = False  # not read any more, whatever comes
         self.timer_tick = 0
         self.booked = inf  # when the wheel looks at us next
         self.opened_at = shell.clock.monotonic()
@@ -87,6 +87,16 @@ class Connection(Outbox):
         """The user, "" before it is known."""
         identity = self.session.identity
         return identity.user if identity is not None else UserId("")
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether something that the client has asked for is under way."""
+        return self.in_flight > 0 or self.waiting.busy
+
+    def read_no_more(self) -> None:
+        """Take no more commands: the close is near."""
+        self.leaving = True
+        self._pace()
 
     def begin(self) -> None:
         """Do what the handshake itself asked for."""
@@ -124,12 +134,17 @@ class Connection(Outbox):
             code, initiator = self.closing.code, "server"
         self._depart()
         accounting.end(self, code, initiator)
+        self.shell.wheel.forget(self)
         self.shell.forgotten(self)
+
+    def positioned(self, channel: Channel) -> bool:
+        """Whether the session keeps a position in a channel, and so is to be told when something is missing."""
+        subscription = self.session.subscriptions.get(channel)
+        return subscription is None or subscription.positioned
 
     def insufficient(self, channel: Channel, position: Position | None) -> None:
         """Tell the session that publications after `position` are missing."""
-        if not self.gone:
-            self.perform(self.session.insufficient(channel, position, self.shell.clock.monotonic()))
+        fall_behind(self, channel, position)
 
     def close(self, disconnect: Disconnect) -> None:
         """End the connection: socket first, then everything else."""
@@ -154,6 +169,8 @@ class Connection(Outbox):
         """Do what the deadlines ask for; the wheel calls."""
         if self.blocked and self.stalled(now, self.shell.stall_timeout):
             self.close(SLOW)
+        elif self.blocked:
+            self.session.congested(now)
         try:
             if self.session.deadline <= now:
                 self.perform(self.session.tick(now))
@@ -165,28 +182,27 @@ class Connection(Outbox):
     def resume(self, channel: Channel | None = None) -> None:
         """Slow work has ended, in `channel`: hand over what waited for it."""
         if channel is not None:
-            self._hand_over(self.waiting.free(channel))
+            self._take(self.waiting.free(channel))
         if self.waiting.for_connect and self.session.phase is not Phase.VERIFYING:
             queue = self.waiting.free_all()
             if self.session.phase is Phase.OPEN:
                 self.shell.opened(self)
             else:
                 queue.clear()
-            self._hand_over(queue)
+            self._take(queue)
         self._book()
+        self._pace()
 
     def called(self) -> None:
         """Count an engine call that is under way."""
         self.in_flight += 1
-        if not self.reading_held and self.in_flight + self.waiting.count > IN_FLIGHT_HIGH:
-            self._hold_reading(hold=True)
+        self._pace()
 
     def answered(self, effect: Effect, outcome: Outcome) -> None:
         """Take the end of an engine call."""
         self.in_flight -= 1
         self.resolve(effect, outcome)
-        if self.reading_held and self.in_flight + self.waiting.count < IN_FLIGHT_LOW:
-            self._hold_reading(hold=False)
+        self._pace()
 
     def resolve(self, effect: Effect, outcome: Outcome) -> None:
         """Hand an outcome to the session. A root: it is called by the engine, which no connection may break."""
@@ -203,12 +219,15 @@ class Connection(Outbox):
         log.error("connection.failed", connection=self.id, root=root, exc_info=error)
         self.close(INTERNAL_ERROR)
 
-    def perform(self, effects: Sequence[Effect]) -> None:
+    def perform(self, effects: list[Effect]) -> None:
         """Perform effects in order; after a close, none."""
         for effect in effects:
             if self.gone:
                 return
-            PERFORM[type(effect)](self, effect)
+            if type(effect) is Send:  # as most are
+                self.send(effect.message)
+            else:
+                PERFORM[type(effect)](self, effect)
 
     def send(self, message: Reply | Push) -> None:
         """Encode for this client and put into the outbox; then hand over what the dialect itself asks."""
@@ -231,11 +250,10 @@ class Connection(Outbox):
             if self.gone:
                 return
             if self.waiting.take(command):
-                if not self.reading_held and self.in_flight + self.waiting.count > IN_FLIGHT_HIGH:
-                    self._hold_reading(hold=True)
+                self._pace()
                 continue
             accounting.count_command(self.shell.recorder, command)
-            connecting = isinstance(command, Connect) and self.session.phase is Phase.CONNECTING
+            connecting = self.session.phase is Phase.CONNECTING and isinstance(command, Connect)
             if connecting:
                 self.waiting.hold_all()
             self.perform(self.session.receive(command, self.shell.clock.monotonic()))
@@ -245,27 +263,23 @@ class Connection(Outbox):
                     break  # what came in the same frame goes unanswered
         self._book()
 
-    def _hand_over(self, queue: deque[Command]) -> None:
-        self._take(queue)
-        if self.reading_held and self.in_flight + self.waiting.count < IN_FLIGHT_LOW:
-            self._hold_reading(hold=False)
-
-    def _hold_reading(self, *, hold: bool) -> None:
-        self.reading_held = hold
-        self.transport.hold_reading(hold)
+    def _pace(self) -> None:
+        """Stop or resume reading, as what is under way goes up and down."""
+        least = IN_FLIGHT_LOW if self.reading_held else IN_FLIGHT_HIGH + 1
+        hold = self.leaving or self.in_flight + self.waiting.count >= least
+        if hold is not self.reading_held:
+            self.reading_held = hold
+            self.transport.hold_reading(hold)
 
     def _spill(self) -> None:
         """Let what this turn has collected in our channels go ahead of what comes next."""
-        sources = self.flusher.sources
-        if sources and not self.seats.keys().isdisjoint(sources.keys()):
+        if self.seats and (sources := self.flusher.sources) and not self.seats.keys().isdisjoint(sources.keys()):
             self.shell.tools.hub.spill(self.seats.keys() & sources.keys())
 
     def _deadline(self) -> float:
-        if self.gone:
-            return inf
-        if self.blocked:
+        if self.blocked and not self.gone:
             return min(self.session.deadline, self.look_at(self.shell.stall_timeout))
-        return self.session.deadline
+        return inf if self.gone else self.session.deadline
 
     def _book(self) -> None:
         """Have the wheel look at us in time, if it is to be sooner than it was."""

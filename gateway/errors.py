@@ -86,5 +86,5 @@ class EngineFault(GatewayError):  # noqa: N818 - a value handed to `done`; it is
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
-        self.kind = kind  # one of a small fixed set: down, timeout, lost, refused, oom, readonly (a metrics label)
+        self.kind = kind  # a metrics label: down, timeout, lost, refused, busy, oom, readonly or moved
         self.detail = detail

@@ -2,133 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Iterator
 
-from gateway.contracts.codec import Codec
-from gateway.contracts.transport import Framing
 from gateway.disconnects import Disconnect
-from gateway.outbox import Flusher
+from gateway.outbox import Flusher, Source
 from gateway.protocol.messages import JoinPush, LeavePush, PublicationPush
-from gateway.types import Channel, Position, Publication
-
-HELD_LIMIT: Final = 1 << 20  # bytes of publication data held for one joining recipient
-EVENT_COST: Final = 100  # bytes counted for an event beside its data
-
-Event: TypeAlias = PublicationPush | JoinPush | LeavePush
+from gateway.protocol.repair import Repair
+from gateway.recipients import Event, Group, Held, Recipient
+from gateway.telling import Telling
+from gateway.types import Channel, Position
 
 
-@dataclass(eq=False, slots=True)
-class Group:
-    """All connections whose frames are the same bytes: one codec over one framing."""
+class Interest(Source):
+    """What this node knows of one channel: its position, its recipients by group, and the frames of this turn.
 
-    codec: Codec
-    framing: Framing
-
-    def encode(self, push: Event) -> bytes | None:
-        """Build the frame that the whole group shares; None = this protocol does not show it."""
-        payload = self.codec.push(push)
-        return None if payload is None else self.framing.frame(payload, self.codec.text)
-
-
-class Recipient(Protocol):
-    """A connection, as the hub sees it: its outbox, and whom to tell when it cannot follow."""
-
-    group: Group
-    flusher: Flusher
-    frames: list[bytes]
-    queued: int
-    limit: int
-    marked: bool
-
-    def put(self, frame: bytes) -> Disconnect | None:
-        """Append a frame to its outbox."""
-
-    def relieve(self) -> Disconnect | None:
-        """Write its outbox, which is over its limit, or say why not."""
-
-    def flush(self) -> None:
-        """Write its outbox."""
-
-    def close(self, disconnect: Disconnect) -> None:
-        """End the connection."""
-
-    def insufficient(self, channel: Channel, position: Position | None) -> None:
-        """Say that publications after `position` are missing; what that means is its session's business."""
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """A recipient between its subscribe and its place among the plain ones.
-
-    Until it is `live`, everything is held back; then it gets its own frames until the channel's position has caught
-    up with the reply's. `broken`: something may be missing among the held events, since this was last set to False.
+    It is suspect while there is a `repair`: publications may be missing behind its position, and none is passed on but
+    by the repair.
     """
 
-    recipient: Recipient
-    watch: bool  # wants joins and leaves
-    positioned: bool
-    events: list[Event] = field(default_factory=list)
-    size: int = 0
-    broken: bool = False
-    live: bool = False
-    position: Position | None = None  # up to where the reply and the frames after it have brought the recipient
+    __slots__ = (
+        "channel",
+        "flusher",
+        "joining",
+        "members",
+        "meta_ttl",
+        "pending",
+        "position",
+        "repair",
+        "seen",
+        "spilt",
+        "telling",
+        "watchers",
+    )
 
-    def hold(self, event: Event) -> None:
-        """Keep an event for later, within the limit."""
-        if not self.watch and not isinstance(event, PublicationPush):
-            return
-        self.size += EVENT_COST + (len(event.publication.data) if isinstance(event, PublicationPush) else 0)
-        if self.size > HELD_LIMIT:
-            self.restart(broken=True)
-        else:
-            self.events.append(event)
-
-    def restart(self, *, broken: bool) -> None:
-        """Forget what is held."""
-        self.events.clear()
-        self.size = 0
-        self.broken = broken
-
-    def give(self, event: Event) -> bool:
-        """Send one event in its own frame. False: a positioned recipient would have missed something before it."""
-        if isinstance(event, PublicationPush):
-            step = self._step(event.publication)
-            if step < 1:
-                return True  # it came with the reply
-            if step > 1 and self.positioned:
-                return False
-            if self.position is not None and event.publication.offset:
-                self.position = Position(event.publication.offset, event.publication.epoch)
-        elif not self.watch:
-            return True
-        frame = self.recipient.group.encode(event)
-        if frame is not None and (disconnect := self.recipient.put(frame)) is not None:
-            self.recipient.close(disconnect)
-        return True
-
-    def _step(self, publication: Publication) -> int:
-        """Return how far a publication is ahead: 1 = it is the next one, or the channel has no positions."""
-        if not publication.offset or self.position is None:
-            return 1
-        if publication.epoch != self.position.epoch:
-            return publication.offset + 1
-        return publication.offset - self.position.offset
-
-
-class Interest:
-    """What this node knows of one channel: its position, its recipients by group, and the frames of this turn."""
-
-    __slots__ = ("channel", "flusher", "joining", "members", "pending", "position", "spilt", "watchers")
-
-    def __init__(self, channel: Channel, flusher: Flusher, spilt: Callable[[int], None]) -> None:
+    def __init__(self, channel: Channel, flusher: Flusher, telling: Telling, spilt: Callable[[int], None]) -> None:
         self.channel = channel
         self.flusher = flusher
+        self.telling = telling
         self.spilt = spilt
-        self.position: Position | None = (
-            None  # of the last publication passed on; None: not known, the next one sets it
-        )
+        self.position: Position | None = None  # of the last publication passed on; None: the next one sets it
+        self.repair: Repair | None = None
+        self.seen = -1  # the offset that the position check saw last
+        self.meta_ttl = 0.0  # seconds for which reading keeps the stream's identity alive
         self.members: dict[Group, set[Recipient]] = {}
         self.watchers: dict[Group, set[Recipient]] = {}
         self.joining: dict[Recipient, Held] = {}
@@ -144,17 +59,23 @@ class Interest:
             yield from group
         yield from (recipient for recipient, held in self.joining.items() if held.live)
 
-    def publish(self, push: PublicationPush) -> None:
-        """Encode once per group and keep the frames until the end of the turn; order and gaps were checked before."""
+    def publish(self, push: PublicationPush) -> bool:
+        """Encode once per group and keep the frames until the end of the turn; order and gaps were checked before.
+
+        False: nobody is shown it, but perhaps those who are joining.
+        """
         pending = self.pending
+        shown = False
         for group in self.members:
             frame = group.encode(push)
             if frame is not None:
                 pending.setdefault(group, []).append(frame)
+                shown = True
         if pending:
             self.flusher.mark_source(self.channel, self)
         if self.joining:
             self._pass_to_joining(push)
+        return shown
 
     def announce(self, push: JoinPush | LeavePush) -> None:
         """Pass a join or leave to those who watch, behind the publications that came before it."""
@@ -181,10 +102,11 @@ class Interest:
             count += len(frames) * len(members)
             append(frames[0] if len(frames) == 1 else b"".join(frames), members, self.flusher, full)
         self.spilt(count)
-        self._relieve(full)
+        if full:
+            self.flusher.relieve(full)
 
     def settle(self, held: Held, position: Position | None) -> bool:
-        """Note where a joining recipient's reply will leave it. False: the stream is another than the channel's."""
+        """Note where a joining recipient's reply will leave it. False: in another stream than the channel is in."""
         held.position = position
         if position is not None and self.position is None:
             self.position = Position(position.offset, position.epoch)
@@ -206,34 +128,89 @@ class Interest:
         self._promote(held)
         return True
 
+    def go_on(self, start: Position) -> None:
+        """Continue from `start` although something is missing before it: tell those who have not come so far."""
+        self.spill()
+        position, self.position = self.position, Position(start.offset, start.epoch)
+        for held in self.joining.values():
+            if held.position is None:
+                held.restart(broken=True)  # its reply is to be of what is read from now on
+        self._lose_members(position)
+        for held in tuple(self.joining.values()):
+            if held.live and held.positioned and not held.reaches(start):  # its reply may have reached further
+                self._lose(held.recipient, held.position or position)
+
+    def give_up(self) -> None:
+        """Be live again although nobody knows what is missing: tell who must know, and go on from what comes next."""
+        self.spill()
+        position, self.position, self.repair = self.position, None, None
+        self._lose_members(position)
+        for held in tuple(self.joining.values()):
+            if not held.live:
+                held.restart(broken=True)  # what the repair has held back is in no reply
+            elif held.positioned:
+                self._lose(held.recipient, held.position or position)
+            else:
+                self._promote(held)
+
+    def mended(self) -> None:
+        """Be live again: sort out whose reply belongs to another stream than it has turned out to be."""
+        self.repair = None
+        for held in tuple(self.joining.values()):
+            if held.position is None or self.position is None:
+                continue
+            if held.position.epoch == self.position.epoch or not held.positioned:
+                if held.live:
+                    self._promote(held)
+            elif held.live:
+                self._lose(held.recipient, held.position)
+            else:
+                held.restart(broken=True)
+
     def remove(self, recipient: Recipient) -> None:
         """Forget a recipient, wherever it is; it gets nothing more of this channel."""
         self.spill()
-        for groups in (self.members, self.watchers):
-            members = groups.get(recipient.group)
-            if members is not None:
-                members.discard(recipient)
-                if not members:
-                    del groups[recipient.group]
+        _take_out((recipient,), recipient.group, self.members)
+        _take_out((recipient,), recipient.group, self.watchers)
         self.joining.pop(recipient, None)
+
+    def _lose_members(self, position: Position | None) -> None:
+        for group, members in tuple(self.members.items()):
+            told = {recipient for recipient in members if recipient.positioned(self.channel)}
+            _take_out(told, group, self.members)
+            _take_out(told, group, self.watchers)
+            self.telling.add(self.channel, told, position)
+
+    def _lose(self, recipient: Recipient, position: Position | None) -> None:
+        """Pass nothing on to it any more, and have it told that publications after `position` are missing."""
+        self.remove(recipient)
+        self.telling.add(self.channel, (recipient,), position)
 
     def _pass_to_joining(self, push: Event) -> None:
         for held in tuple(self.joining.values()):
             if not held.live:
                 held.hold(push)
             elif not held.give(push):
-                held.recipient.insufficient(self.channel, held.position)
+                self._lose(held.recipient, held.position)
             else:
                 self._promote(held)
 
     def _ahead_of(self, held: Held) -> bool:
         ours, its = self.position, held.position
-        return ours is not None and its is not None and (ours.epoch != its.epoch or ours.offset > its.offset)
+        if ours is None or its is None:
+            return False
+        return ours.offset > its.offset if ours.epoch == its.epoch else self.repair is None
+
+    def _has_to_wait(self, held: Held) -> bool:
+        """Whether the channel may still come to where its reply is; of two streams, the repair tells which it is."""
+        ours, its = self.position, held.position
+        if ours is None or its is None:
+            return False
+        return its.offset > ours.offset if ours.epoch == its.epoch else self.repair is not None
 
     def _promote(self, held: Held) -> None:
         """Make it a plain recipient once the channel's position is not behind its own."""
-        ours, its = self.position, held.position
-        if its is not None and ours is not None and its.epoch == ours.epoch and its.offset > ours.offset:
+        if self._has_to_wait(held):
             return
         self.spill()  # what this turn has collected so far came with its reply, or in its own frames
         recipient = held.recipient
@@ -243,22 +220,23 @@ class Interest:
         if held.watch:
             self.watchers.setdefault(recipient.group, set()).add(recipient)
 
-    @staticmethod
-    def _relieve(full: list[Recipient]) -> None:
-        for recipient in full:
-            if (disconnect := recipient.relieve()) is not None:
-                recipient.close(disconnect)
+
+def _take_out(recipients: Collection[Recipient], group: Group, groups: dict[Group, set[Recipient]]) -> None:
+    members = groups.get(group)
+    if members is not None:
+        members.difference_update(recipients)
+        if not members:
+            del groups[group]
 
 
 def append(data: bytes, recipients: set[Recipient], flusher: Flusher, full: list[Recipient]) -> None:
     """Append one frame to many outboxes, noting which are over their limit; the innermost loop of the fan-out."""
     size = len(data)
-    mark = flusher.mark
     for recipient in recipients:
         recipient.frames.append(data)
         recipient.queued = queued = recipient.queued + size
         if not recipient.marked:
-            mark(recipient)
+            flusher.mark(recipient)
         if queued > recipient.limit:
             full.append(recipient)
 
@@ -269,18 +247,20 @@ class Hub:
     def __init__(self, *, flusher: Flusher, spilt: Callable[[int], None]) -> None:
         self.flusher = flusher
         self.interests: dict[Channel, Interest] = {}
+        self.telling = Telling(flusher)
         self._spilt = spilt  # told how many deliveries each spill made
 
     def enter(self, channel: Channel, held: Held) -> Interest:
         """Let a recipient in; from now on everything in the channel is held back for it."""
         interest = self.interests.get(channel)
         if interest is None:
-            interest = self.interests[channel] = Interest(channel, self.flusher, self._spilt)
+            interest = self.interests[channel] = Interest(channel, self.flusher, self.telling, self._spilt)
         interest.joining[held.recipient] = held
         return interest
 
     def leave(self, channel: Channel, recipient: Recipient) -> None:
-        """Take a recipient out; the interest goes with its last one."""
+        """Take a recipient out, also one that waits to be told; the interest goes with its last one."""
+        self.telling.forget(channel, recipient)
         interest = self.interests.get(channel)
         if interest is not None:
             interest.remove(recipient)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from gateway.answers import answer
 from gateway.contracts.broker import Broker, Done, History
 from gateway.contracts.engine import Engine
+from gateway.contracts.transport import Transport
+from gateway.departures import Departures
+from gateway.disconnects import SERVER_ERROR, Disconnect
 from gateway.errors import EngineFault
-from gateway.hub import Held, Hub, Interest, Recipient
+from gateway.hub import Hub, Interest
+from gateway.outbox import Flusher
 from gateway.protocol.effects import Join, Joined
 from gateway.protocol.messages import PublicationPush
 from gateway.protocol.recovery import merge
 from gateway.protocol.values import HistoryPage, HistoryQuery
+from gateway.recipients import Group, Held, Recipient
 from gateway.relay import Relay
-from gateway.types import Channel, ConnectionId, Position, Publication
+from gateway.types import Channel, ClientInfo, ConnectionId, Position, Publication
 
 
 @dataclass(eq=False, slots=True)
@@ -29,14 +33,22 @@ class Seat:
     subscribed: bool = False
     presence: bool = False
     announce: bool = False
+    who: ClientInfo | None = None  # as entered into presence
+    returning: bool = False  # whoever leaves it may take another at once, which takes over its place in presence
 
 
-class Joiner(Recipient, Protocol):
+class Joiner(Recipient):
     """A connection, as its joins see it."""
 
-    id: ConnectionId
-    gone: bool
-    seats: dict[Channel, Seat]
+    __slots__ = ("gone", "id", "seats")
+
+    def __init__(
+        self, *, client: ConnectionId, group: Group, transport: Transport, flusher: Flusher, limit: int
+    ) -> None:
+        super().__init__(group=group, transport=transport, flusher=flusher, limit=limit)
+        self.id = client
+        self.gone = False
+        self.seats: dict[Channel, Seat] = {}
 
 
 @dataclass(slots=True)
@@ -90,22 +102,30 @@ class JoinTools:
     engine: Engine
     reads: SharedReads | None
     checkpoint: Callable[[str, Channel], Awaitable[None]] | None = None
+    departures: Departures = field(default_factory=Departures)
 
 
-async def join(want: Join, joiner: Joiner, tools: JoinTools) -> Joined | EngineFault | None:
+async def join(
+    want: Join, joiner: Joiner, tools: JoinTools, before: Seat | None = None
+) -> Joined | EngineFault | Disconnect | None:
     """Subscribe a connection; None: it has gone meanwhile. Whatever fails or goes leaves nothing behind.
 
     Between the return and `Interest.release` the caller enqueues the reply, and awaits nothing before the reply's
-    position is in the session. Cancelling gives everything back.
+    position is in the session. Cancelling gives everything back. `before`: a seat in this channel that was left with
+    its place in presence, so that others see nobody leave or join.
     """
     held = Held(joiner, watch=want.watch, positioned=want.positioned)
     seat = joiner.seats[want.channel] = Seat(held)
+    if before is not None:
+        seat.presence, seat.announce, seat.who = before.presence, before.announce, before.who
     interest = tools.hub.enter(want.channel, held)
     try:
         joined = await _take(want, joiner, tools, seat, interest)
     except EngineFault as fault:
+        # Nobody knows what the broker did: only a new connection is clean. All else is given back, or was a read.
+        unknown = fault.kind == "timeout" and not seat.subscribed
         leave(want.channel, joiner, tools)
-        return fault
+        return SERVER_ERROR if unknown else fault
     except BaseException:
         leave(want.channel, joiner, tools)
         raise
@@ -124,12 +144,14 @@ def leave(channel: Channel, joiner: Joiner, tools: JoinTools) -> None:
     tools.hub.leave(channel, joiner)
     if seat.subscribed:
         tools.engine.broker.unsubscribe(channel)
+    if not seat.returning:
+        withdraw(channel, joiner, seat, tools)
+
+
+def withdraw(channel: Channel, joiner: Joiner, seat: Seat, tools: JoinTools) -> None:
+    """Give back a seat's place in presence, in the background."""
     if seat.presence and tools.engine.presence is not None:
-        tools.engine.presence.remove(channel, joiner.id, seat.announce, _whatever)
-
-
-def _whatever(_: EngineFault | None) -> None:
-    """Accept any end: the engine counts its faults, and the lease of the node ends what could not be removed."""
+        tools.engine.presence.remove(channel, joiner.id, seat.announce, tools.departures.expect())
 
 
 async def _take(want: Join, joiner: Joiner, tools: JoinTools, seat: Seat, interest: Interest) -> Joined | None:
@@ -137,7 +159,11 @@ async def _take(want: Join, joiner: Joiner, tools: JoinTools, seat: Seat, intere
     if await _gone_at("subscribed", want, joiner, tools):
         return None
     if want.presence and tools.engine.presence is not None:
-        seat.presence, seat.announce = True, want.join_leave  # before the answer: a lost one may have happened
+        seat.presence, seat.announce, seat.who = (
+            True,
+            want.join_leave,
+            want.who,
+        )  # before the answer: a lost one may have happened
         await answer(tools.engine.presence.add, want.channel, want.who, want.join_leave)
         if await _gone_at("present", want, joiner, tools):
             return None
@@ -146,7 +172,10 @@ async def _take(want: Join, joiner: Joiner, tools: JoinTools, seat: Seat, intere
         joined = await _catch_up(want, tools, seat)
     if joiner.gone:
         return None
-    _settle(tools, seat, interest, joined.position)
+    if want.history:
+        interest.meta_ttl = want.history_meta_ttl
+    if seat.held is not None and not interest.settle(seat.held, joined.position):
+        tools.relay.doubt(interest)
     return joined
 
 
@@ -160,12 +189,6 @@ def _subscribe(broker: Broker, channel: Channel, seat: Seat, done: Done[None]) -
         done(outcome)
 
     broker.subscribe(channel, subscribed)
-
-
-def _settle(tools: JoinTools, seat: Seat, interest: Interest, position: Position | None) -> None:
-    if seat.held is not None and not interest.settle(seat.held, position):
-        tools.relay.suspect([interest.channel], "epoch", spare=seat.held)
-        interest.settle(seat.held, position)
 
 
 async def _catch_up(want: Join, tools: JoinTools, seat: Seat) -> Joined:

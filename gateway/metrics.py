@@ -6,7 +6,7 @@ import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Final, NamedTuple, TypeAlias, get_args
+from typing import Final, NamedTuple, TypeAlias, cast, get_args
 
 from prometheus_client import GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -14,6 +14,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from gateway import __version__
+from gateway.build import build
+from gateway.contracts.recorder import Recorder
 from gateway.disconnects import DISCONNECTS
 from gateway.protocol.messages import Command, Push
 
@@ -55,15 +57,16 @@ class GaugeRow(NamedTuple):
     label: str = ""
 
 
-_FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-_LASTING: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0)
-_MANY: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+# Said in full, or mypyc keeps the numbers in a form that it cannot tell from "not set yet".
+_FAST: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LASTING: Final[tuple[float, ...]] = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0)
+_MANY: Final[tuple[float, ...]] = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 COUNTERS: Final[Mapping[str, CounterRow]] = {
     "handshakes": CounterRow(
         "Handshakes by how they ended.",
         ("result",),
-        "ok origin token limit_ip limit_user capacity draining bad_request timeout",
+        "ok origin token limit_ip limit_user capacity draining unavailable bad_request timeout",
     ),
     "disconnects": CounterRow("Ended connections by close code and who closed.", ("code", "initiator"), _CLOSES),
     "messages_received": CounterRow("Commands of clients.", ("type",), _COMMANDS),
@@ -72,16 +75,32 @@ COUNTERS: Final[Mapping[str, CounterRow]] = {
     "sent_bytes": CounterRow("Bytes written to clients."),
     "publishes": CounterRow("Publications handed to the engine.", ("result",), "ok duplicate error"),
     "recoveries": CounterRow("Recoveries by how much came back.", ("result",), "full empty failed"),
-    "gaps_detected": CounterRow("Lost publications noticed.", ("where",), "live link epoch"),
+    "gaps_detected": CounterRow("Lost publications noticed.", ("where",), "live link epoch position_check"),
+    "repairs": CounterRow("Gaps mended by this node.", ("result",), "full empty lost failed overflow"),
     "duplicates_dropped": CounterRow("Publications that had been delivered before."),
     "slow_consumers": CounterRow("Clients closed for not reading.", ("reason",), "bytes age"),
     "transport_aborts": CounterRow("Links cut without a closing handshake.", ("reason",), "close_timeout backlog"),
     "rate_limited": CounterRow("Refused for coming too fast.", ("kind",), "command control error"),
     "auth_failures": CounterRow("Tokens that were not accepted.", ("reason",), "invalid expired unavailable"),
+    "permission_denied": CounterRow(
+        "Attempts of clients at what they may not do.",
+        ("action",),
+        "connect refresh subscribe sub_refresh publish message presence presence_stats members history",
+    ),
     "jwks_refreshes": CounterRow("Fetches of the auth service's keys.", ("result",), "ok error"),
-    "redis_errors": CounterRow("Failed calls to Redis.", ("kind",), "down timeout lost refused oom readonly"),
+    "revocations": CounterRow(
+        "Revocations that this node was told, by what they are about.", ("kind",), "sid jti kid user"
+    ),
+    "revocations_forgotten": CounterRow("Revocations that went before their end because there were too many."),
+    "redis_errors": CounterRow(
+        "Failed calls to Redis.", ("kind",), "down timeout lost refused busy oom readonly moved"
+    ),
     "redis_reconnects": CounterRow("Links to Redis built again.", ("role",), "command pubsub"),
     "redis_publish_zero_receivers": CounterRow("Publications that reached no node although this one listens."),
+    "redis_pubsub_probe_timeouts": CounterRow("Links that were up and carried nothing."),
+    "redis_epochs_begun": CounterRow("Times a server turned out to be another than the one before."),
+    "presence_expired": CounterRow("Presence entries of dead nodes that this node removed."),
+    "presence_refresh_failures": CounterRow("Times this node had lost its own lease."),
     "redis_foreign_payloads": CounterRow("Messages in our channels that are not ours."),
     "errors": CounterRow("Bugs met at run time.", ("root",), "frame task"),
 }
@@ -93,6 +112,10 @@ HISTOGRAMS: Final[Mapping[str, HistogramRow]] = {
     "handshake_duration": HistogramRow("handshake_duration_seconds", "From accept to the open connection.", _FAST),
     "connection_duration": HistogramRow("connection_duration_seconds", "How long connections last.", _LASTING),
     "redis_command": HistogramRow("redis_command_duration_seconds", "From a command to Redis's answer.", _FAST),
+    "redis_pubsub_probe_rtt": HistogramRow(
+        "redis_pubsub_probe_rtt_seconds", "From Redis's answer to a probe to its arrival.", _FAST
+    ),
+    "repair_duration": HistogramRow("repair_duration_seconds", "From a gap to its mending.", _FAST),
     "event_loop_lag": HistogramRow("event_loop_lag_seconds", "How late the loop runs what is due.", _FAST),
     "recovered_messages": HistogramRow("recovered_messages", "Publications in a recovery.", _MANY),
 }
@@ -104,12 +127,18 @@ GAUGES: Final[Mapping[str, GaugeRow]] = {
     "channels": GaugeRow("Channels somebody on this node listens to."),
     "redis_up": GaugeRow("Whether the link to Redis stands.", "role"),
     "jwks_age": GaugeRow("Seconds since the auth service's keys were fetched."),
+    "revocations_in_force": GaugeRow("Sessions, tokens, keys and users whose tokens are barred."),
     "client_queue_bytes": GaugeRow("Bytes waiting for all clients."),
     "client_queue_max_bytes": GaugeRow("Bytes waiting for the slowest client."),
     "draining": GaugeRow("1 while the node is being emptied."),
+    "drain_remaining_connections": GaugeRow("Connections that a drain has still to move away."),
+    "presence_entries": GaugeRow("Presence entries held by this node."),
     "engine_in_memory": GaugeRow("1 if state is kept in this process alone."),
+    "tasks": GaugeRow("Tasks of the event loop; none belongs to an idle connection."),
+    "memory_limit": GaugeRow("Bytes that the node may occupy; beyond 80 % it lets nobody in. Not there: no limit."),
+    "timers": GaugeRow("Entries of the timer wheel: a few of the node, one for each connection."),
 }
-_GAUGE_NAMES: Final = {"jwks_age": "jwks_age_seconds"}
+_GAUGE_NAMES: Final = {"jwks_age": "jwks_age_seconds", "memory_limit": "memory_limit_bytes"}
 
 
 class _Histogram:
@@ -124,8 +153,8 @@ class _Histogram:
         self.total = 0.0
 
 
-class Metrics(Collector):
-    """The metrics of one node, on a registry of their own; implements `contracts.recorder.Recorder`.
+class Metrics(Recorder):
+    """The metrics of one node, on a registry of their own, to which it is what `Collector` describes.
 
     Counting and measuring touch plain integers only; Prometheus's objects are made when it reads.
     """
@@ -137,13 +166,14 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
-        self._registry.register(self)
+        self._registry.register(cast("Collector", self))
 
     def count(self, name: str, label: str = "", n: int = 1) -> None:
         """Add to a counter of `COUNTERS`. A wrong name raises KeyError; a label not in the table counts as `other`."""
         counts = self._counts[name]
-        if label in counts:
-            counts[label] += n
+        count = counts.get(label)
+        if count is not None:
+            counts[label] = count + n
         else:
             admitted = _admitted(label, counts)
             counts[admitted] = counts.get(admitted, 0) + n
@@ -185,8 +215,8 @@ def _admitted(label: str, known: Mapping[str, int]) -> str:
 
 
 def _build_info() -> Metric:
-    info = GaugeMetricFamily("gateway_build_info", "What is running.", labels=["version", "python"])
-    info.add_metric([__version__, platform.python_version()], 1)
+    info = GaugeMetricFamily("gateway_build_info", "What is running.", labels=["version", "python", "build"])
+    info.add_metric([__version__, platform.python_version(), build()], 1)
     return info
 
 

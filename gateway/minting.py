@@ -33,8 +33,12 @@ class Order:
         return claims | {name: value for name, value in optional.items() if value}
 
 
-def sign_with_key(order: Order, file: Path) -> str:
-    """Sign with a private key in PEM form; algorithm and key id follow from the key. Raises OperatorError."""
+def sign_with_key(order: Order, key: Path) -> str:
+    """Sign with a private key in PEM form; algorithm and key id follow from the key. Raises OperatorError.
+
+    `key` is a file, or a folder of them as the auth service keeps it: then the one that signs now.
+    """
+    file = _signing(key) if key.is_dir() else key
     try:
         pem = file.read_bytes()
         private = load_pem_private_key(pem, password=None)
@@ -42,8 +46,8 @@ def sign_with_key(order: Order, file: Path) -> str:
         raise OperatorError(f"{file}: cannot be read: {error.strerror}") from None
     except (ValueError, TypeError) as error:
         raise OperatorError(f"{file}: is no private key in PEM form without a password: {error}") from None
-    key = public_key(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    return jwt.encode(order.claims(), pem, algorithm=next(iter(key.algorithms)), headers={"kid": key.key_id})
+    public = public_key(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return jwt.encode(order.claims(), pem, algorithm=next(iter(public.algorithms)), headers={"kid": public.key_id})
 
 
 def sign_with_secret(order: Order, secret: str) -> str:
@@ -51,3 +55,17 @@ def sign_with_secret(order: Order, secret: str) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
         return jwt.encode(order.claims(), secret, algorithm="HS256")
+
+
+def _signing(folder: Path) -> Path:
+    """Return the newest key whose time to sign has come, else the first to come: the name says when."""
+    keys = [(_since(it), it) for it in folder.glob("[!.]*.pem")]
+    if not keys:
+        raise OperatorError(f"{folder}: holds no key (*.pem)")
+    now = time.time()
+    return max((it for it in keys if it[0] <= now), default=min(keys))[1]
+
+
+def _since(key: Path) -> float:
+    second = key.name.removesuffix(".pem").partition("-")[0]
+    return float(second) if second.isdecimal() and second.isascii() else key.stat().st_mtime

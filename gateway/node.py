@@ -19,22 +19,27 @@ from gateway.contracts.engine import Engine, EngineSink, Linked
 from gateway.contracts.recorder import Recorder
 from gateway.contracts.transport import Transport
 from gateway.contracts.verifier import Verifier
-from gateway.disconnects import SHUTDOWN, Disconnect
-from gateway.hub import Group, Hub
+from gateway.departures import Departures
+from gateway.disconnects import SHUTDOWN
+from gateway.draining import Drain, DrainRules
+from gateway.hub import Hub
 from gateway.joining import JoinTools, SharedReads
+from gateway.orders import Orders
 from gateway.outbox import Flusher
-from gateway.protocol.messages import ControlCommand, DisconnectClients, Survey
+from gateway.protocol.messages import Survey
 from gateway.protocol.policy import Policy
 from gateway.protocol.session import Session
 from gateway.protocol.values import Hello, NodeInfo
+from gateway.recipients import Group
 from gateway.relay import Relay
 from gateway.shell import Shell
 from gateway.timers import TICK, TimerWheel
-from gateway.types import ConnectionId, NodeId, UserId
+from gateway.types import Channel, ClientInfo, ConnectionId, NodeId, UserId
+from gateway.users import CONNECTIONS_OF, UserLimit, UserRules, enter, leave
 
 log = structlog.get_logger(__name__)
 
-DEPARTURE_SECONDS: Final = 2.0  # and so long for presence and publications under way
+DEPARTURE_SECONDS: Final = 2.0  # for presence and publications under way, when everybody has gone
 
 OpenEngine = Callable[[EngineSink, NodeId], AbstractAsyncContextManager[Engine]]
 
@@ -49,7 +54,8 @@ class NodeOptions:
     queue_limit: int = 1 << 20  # bytes in one connection's outbox
     stall_timeout: float = 10.0
     close_timeout: float = 2.0
-    drain_timeout: float = 30.0  # for all close handshakes together
+    users: UserRules = UserRules()  # noqa: RUF009 - it is frozen
+    drain: DrainRules = DrainRules()  # noqa: RUF009 - it is frozen
 
 
 class Node:
@@ -58,7 +64,6 @@ class Node:
     def __init__(self, *, options: NodeOptions, verifier: Verifier, clock: Clock, recorder: Recorder) -> None:
         self.id = NodeId(str(uuid.uuid4()))
         self.options = options
-        self.draining = False
         self.connections: dict[ConnectionId, Connection] = {}
         self.users: dict[UserId, set[Connection]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
@@ -68,12 +73,30 @@ class Node:
         self._groups: dict[tuple[str, str], Group] = {}
         self._shell: Shell | None = None
         self._turning: asyncio.Task[None] | None = None
-        self._empty = asyncio.Event()
+        self.departures = Departures()
+        self.drain = Drain(self.connections, rules=options.drain, settle=self._settle)
         self.started_at = clock.monotonic()
         self.flusher = Flusher(call_soon=self._call_soon, now=clock.monotonic, flushed=self._flushed)
         self.hub = Hub(flusher=self.flusher, spilt=self._spilt)
-        self.relay = Relay(hub=self.hub, clock=clock, recorder=recorder)
         self.wheel = TimerWheel(clock.monotonic())
+        self.commanded = Orders(
+            self.connections,
+            self.users,
+            verifier=verifier,
+            clock=clock,
+            wheel=self.wheel,
+            call_soon=self._call_soon,
+        ).carry_out
+        self.user_limit = UserLimit(
+            rules=options.users,
+            users=self.users,
+            engine=lambda: self.engine,
+            clock=clock,
+            wheel=self.wheel,
+            close=self.commanded,
+            expect=self.departures.expect,
+        )
+        self.relay = Relay(hub=self.hub, clock=clock, recorder=recorder, wheel=self.wheel)
         self.published = self.relay.published  # the engine's hot path: no call of ours in between
         self.joined = self.relay.joined
         self.left = self.relay.left
@@ -94,9 +117,12 @@ class Node:
     async def running(self, open_engine: OpenEngine) -> AsyncIterator[Node]:
         """Run the node: engine, timers, tasks. On the way out everybody still here is closed with 3001."""
         async with open_engine(self, self.id) as engine:
-            reads = SharedReads(engine.history) if engine.history is not None else None
+            reads = None
+            if engine.history is not None:
+                reads = SharedReads(engine.history)
+                self.relay.connect(engine.history)
             self._shell = Shell(
-                tools=JoinTools(hub=self.hub, relay=self.relay, engine=engine, reads=reads),
+                tools=JoinTools(hub=self.hub, relay=self.relay, engine=engine, reads=reads, departures=self.departures),
                 wheel=self.wheel,
                 verifier=self._verifier,
                 clock=self._clock,
@@ -112,8 +138,7 @@ class Node:
             try:
                 yield self
             finally:
-                await self.drain()
-                await self._finish_tasks()
+                await self.drain.at_once()
                 turning.cancel()
                 await asyncio.gather(turning, return_exceptions=True)
 
@@ -139,7 +164,7 @@ class Node:
             shell=self.shell,
         )
         self.connections[connection.id] = connection
-        if self.draining:
+        if self.drain.over:
             connection.close(SHUTDOWN)
             return connection
         try:
@@ -148,15 +173,10 @@ class Node:
             connection.failed(error, "frame")
         return connection
 
-    def commanded(self, command: ControlCommand) -> None:
-        """Do what another node, or this one, has told every node."""
-        if isinstance(command, DisconnectClients):
-            disconnect = Disconnect(command.code, command.reason)
-            for connection in tuple(self._matching(command)):
-                connection.close(disconnect)
-
     def surveyed(self, question: Survey) -> bytes:
-        """Answer another node; nothing is asked yet."""
+        """Answer another node, or this one."""
+        if question.op == CONNECTIONS_OF:
+            return self.user_limit.surveyed(question.payload)
         log.warning("node.unknown_survey", op=question.op)
         return b""
 
@@ -172,6 +192,14 @@ class Node:
             num_channels=len(self.hub.interests),
             uptime=int(self._clock.monotonic() - self.started_at),
         )
+
+    def present(self) -> Iterable[tuple[Channel, ClientInfo, bool]]:
+        """Every presence entry that this node holds; see `contracts.engine.EngineSink`."""
+        for connection in self.connections.values():
+            for channel, seat in connection.seats.items():
+                if seat.presence and seat.who is not None:
+                    yield channel, seat.who, seat.announce
+        yield from self.user_limit.present()
 
     def connections_by_state(self) -> Mapping[str, int]:
         """Count connections that have not identified themselves, that are open, and that are being closed."""
@@ -190,73 +218,35 @@ class Node:
         if self._shell is None:
             return ["starting"]
         faults = list(self.engine.faults())
-        if self.draining:
+        if self.drain.begun:
             faults.append("draining")
         if self._turning is not None and self._turning.done():
             faults.append("the timers have stopped")
         return faults
 
-    async def drain(self) -> None:
-        """Refuse new connections, move the present ones away with 3001, and let their traces be removed."""
-        if self.draining and not self.connections:
-            return
-        self.draining = True
-        count = len(self.connections)
-        for connection in random.sample(tuple(self.connections.values()), count):
-            connection.close(SHUTDOWN)
-        if self.connections:
-            self._empty.clear()
-            try:
-                await asyncio.wait_for(self._empty.wait(), self.options.drain_timeout)
-            except TimeoutError:
-                log.warning("node.drain_timeout", left=len(self.connections))
-                for connection in tuple(self.connections.values()):
-                    connection.transport.abort()
-        log.info("node.drained", connections=count)
+    def outages(self) -> Sequence[str]:
+        """Return what does not work right now for all nodes alike, a line each; see `contracts.engine.Engine`."""
+        return self.engine.outages() if self._shell is not None else ()
 
-    async def _finish_tasks(self) -> None:
-        if self.tasks:
-            _, pending = await asyncio.wait(tuple(self.tasks), timeout=DEPARTURE_SECONDS)
-            for task in pending:
-                task.cancel()
-            await asyncio.gather(*pending, return_exceptions=True)
-
-    def _matching(self, command: DisconnectClients) -> Iterable[Connection]:
-        found: Iterable[Connection] = self.connections.values()
-        if command.client:
-            one = self.connections.get(ConnectionId(command.client))
-            found = () if one is None else (one,)
-        elif command.user:
-            found = self.users.get(UserId(command.user), ())
-        for connection in found:
-            identity = connection.session.identity
-            if (
-                connection.id not in command.whitelist
-                and (not command.user or connection.user == command.user)
-                and (not command.session_id or (identity is not None and identity.session_id == command.session_id))
-            ):
-                yield connection
+    async def _settle(self) -> None:
+        await self.departures.settled(self.tasks, DEPARTURE_SECONDS)
 
     def _group(self, codec: Codec, transport: Transport) -> Group:
         key = (codec.name, transport.framing.name)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = Group(codec, transport.framing)
-        return group
+        if key not in self._groups:
+            self._groups[key] = Group(codec, transport.framing)
+        return self._groups[key]
 
     def _opened(self, connection: Connection) -> None:
-        self.users.setdefault(connection.user, set()).add(connection)
+        enter(self.users, connection)
+        self.user_limit.opened(connection)
         self._recorder.observe("handshake_duration", self._clock.monotonic() - connection.opened_at)
 
     def _forgotten(self, connection: Connection) -> None:
         self.connections.pop(connection.id, None)
-        of_user = self.users.get(connection.user)
-        if of_user is not None:
-            of_user.discard(connection)
-            if not of_user:
-                del self.users[connection.user]
-        if not self.connections:
-            self._empty.set()
+        if leave(self.users, connection):
+            self.user_limit.closed(connection)
+        self.departures.left(connection)
 
     def _spawn(self, work: Coroutine[Any, Any, None], connection: Connection, name: str) -> None:
         task = asyncio.create_task(self._root(work, connection), name=name)

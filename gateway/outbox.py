@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from math import inf
 from typing import Final, Protocol
 
@@ -13,7 +14,8 @@ from gateway.types import Channel
 
 TURN_CONNECTIONS: Final = 512  # writes per turn: 10,000 in one turn held the loop for 129 ms, in slices for 7 ms
 TURN_SECONDS: Final = 0.002
-LOOK_SECONDS: Final = 1.0  # how often a blocked transport is asked whether the client takes anything
+LOOK_SECONDS: Final = 1.0  # how often a blocked transport is asked what the client has taken
+FAIR_BYTES: Final = 16_384  # what a client must take in a stall timeout; a link of 256 kbit/s takes twenty times that
 
 
 class Outbox:
@@ -31,6 +33,7 @@ class Outbox:
         "limit",
         "looked_at",
         "marked",
+        "owed",
         "queued",
         "transport",
     )
@@ -43,7 +46,8 @@ class Outbox:
         self.queued = 0
         self.marked = False
         self.blocked = False
-        self.blocked_since = inf  # without the client taking a byte
+        self.blocked_since = inf  # when the client last had taken enough
+        self.owed = 0  # bytes it has to take from then on
         self.looked_at = inf
         self.backlog = 0  # at that look
 
@@ -86,6 +90,7 @@ class Outbox:
         self.blocked = True
         self.blocked_since = self.looked_at = now
         self.backlog = self.transport.backlog()
+        self._expect()
 
     def unblock(self) -> None:
         """Write again."""
@@ -96,32 +101,46 @@ class Outbox:
 
     def look_at(self, timeout: float) -> float:
         """Return when to ask `stalled` next; inf while not blocked."""
-        return min(self.looked_at + LOOK_SECONDS, self.blocked_since + timeout)
+        return min(self.looked_at + min(LOOK_SECONDS, timeout / 4), self.blocked_since + timeout)
 
     def stalled(self, now: float, timeout: float) -> bool:
-        """Say whether the client has taken nothing for `timeout` seconds.
+        """Say whether the client has not taken enough within `timeout` seconds: FAIR_BYTES, or all that there was.
 
-        Whatever it took since the last look counts as taken right after that look.
+        Whatever it took since the last look counts as taken right after that look. What the transport writes of its
+        own, answers to pings, looks like so much not taken. When the look itself comes late, this process was held
+        up and wrote to nobody: that time is not the client's.
         """
+        late = now - self.look_at(timeout)
+        if late > LOOK_SECONDS:
+            self.blocked_since += late
+            self.looked_at += late
         backlog = self.transport.backlog()
-        if backlog < self.backlog:
-            self.blocked_since = self.looked_at
+        self.owed -= max(0, self.backlog - backlog)
         self.backlog = backlog
+        if self.owed <= 0:
+            self.blocked_since = self.looked_at
+            self._expect()
         self.looked_at = now
         return now - self.blocked_since >= timeout
 
+    def _expect(self) -> None:
+        self.owed = max(1, min(FAIR_BYTES, self.backlog))
 
-class Flushable(Protocol):
-    """An outbox, as the flusher sees it."""
 
-    marked: bool
+class Full(Protocol):
+    """An outbox over its limit, as the flusher sees it."""
 
-    def flush(self) -> None:
-        """Write what is queued."""
+    def relieve(self) -> Disconnect | None:
+        """Write it, or say why not."""
+
+    def close(self, disconnect: Disconnect) -> None:
+        """End its connection."""
 
 
 class Source(Protocol):
     """Something that collects frames for many outboxes during a turn."""
+
+    __slots__ = ()
 
     def spill(self) -> None:
         """Append what was collected to the outboxes."""
@@ -140,28 +159,50 @@ class Flusher:
         now: Callable[[], float],
         flushed: Callable[[], None],
     ) -> None:
-        self._call_soon = call_soon
-        self._now = now
+        self.call_soon = call_soon
+        self.now = now
         self._flushed = flushed
         self._scheduled = False
         self.written = 0  # bytes, for who counts them
         self.sources: dict[Channel, Source] = {}
-        self.queue: deque[Flushable] = deque()
+        self.queue: list[Outbox] = []
+        self._full: deque[Full] = deque()
+        self._relieving = False
 
-    def mark(self, outbox: Flushable) -> None:
+    def mark(self, outbox: Outbox) -> None:
         """Have an outbox written at the end of this turn."""
         outbox.marked = True
         self.queue.append(outbox)
         if not self._scheduled:
             self._scheduled = True
-            self._call_soon(self.run)
+            self.call_soon(self.run)
 
     def mark_source(self, channel: Channel, source: Source) -> None:
         """Have a source spilt at the end of this turn."""
         self.sources[channel] = source
         if not self._scheduled:
             self._scheduled = True
-            self._call_soon(self.run)
+            self.call_soon(self.run)
+
+    def relieve(self, full: Iterable[Full]) -> None:
+        """Write who is over the limit, or close them.
+
+        Who is closed leaves channels, which spills them and may find others who are full. They have their turn here
+        behind the first ones: inside one another, some hundreds of them would be deeper than Python goes.
+        """
+        waiting = self._full
+        waiting.extend(full)
+        if self._relieving:
+            return
+        self._relieving = True
+        try:
+            while waiting:
+                outbox = waiting.popleft()
+                if (disconnect := outbox.relieve()) is not None:
+                    outbox.close(disconnect)
+        finally:
+            self._relieving = False
+            waiting.clear()  # some are left only if one has raised; the next spill finds them again
 
     def run(self) -> None:
         """Spill and write; book the next turn if the budget is spent.
@@ -174,24 +215,28 @@ class Flusher:
         finally:
             self._scheduled = bool(self.queue or self.sources)
             if self._scheduled:
-                self._call_soon(self.run)
+                self.call_soon(self.run)
         self._flushed()
 
     def _spill(self) -> None:
         sources, self.sources = self.sources, {}
-        remaining = iter(sources.items())
+        spilt = 0
         try:
-            for _, source in remaining:
+            for source in sources.values():
+                spilt += 1
                 source.spill()
         finally:
-            self.sources.update(remaining)  # some are left only if one has raised
+            self.sources.update(islice(sources.items(), spilt, None))  # some are left only if one has raised
 
     def _write(self) -> None:
-        queue = self.queue
-        stop = self._now() + TURN_SECONDS
-        for written in range(min(len(queue), TURN_CONNECTIONS)):
-            outbox = queue.popleft()
-            outbox.marked = False
-            outbox.flush()
-            if written & 31 == 31 and self._now() > stop:  # noqa: PLR2004 - the clock costs as much as a small write
-                break
+        stop = self.now() + TURN_SECONDS
+        written = 0
+        try:
+            for outbox in self.queue[:TURN_CONNECTIONS]:
+                written += 1
+                outbox.marked = False
+                outbox.flush()
+                if written & 31 == 0 and self.now() > stop:  # the clock costs as much as a small write
+                    break
+        finally:
+            del self.queue[:written]

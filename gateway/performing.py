@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway import accounting
 from gateway.answers import answer
 from gateway.errors import EngineFault, TokenError
-from gateway.joining import join, leave
+from gateway.joining import Seat, join, leave, withdraw
 from gateway.protocol.effects import (
     Close,
+    Denied,
     Effect,
     Heartbeat,
     Join,
@@ -29,7 +31,7 @@ from gateway.protocol.effects import (
 )
 from gateway.protocol.messages import Connect, PingPush, SubRefresh, Subscribe
 from gateway.protocol.values import Published
-from gateway.types import Channel, ClientInfo, ConnectionId, Identity
+from gateway.types import Channel, ClientInfo, ConnectionId, Identity, Position
 
 if TYPE_CHECKING:
     from gateway.connection import Connection
@@ -53,16 +55,21 @@ def _close(connection: Connection, effect: Close) -> None:
     connection.close(effect.disconnect)
 
 
+def _denied(connection: Connection, effect: Denied) -> None:
+    accounting.denied(connection, effect)
+
+
 # --- subscriptions
 
 
 def _join(connection: Connection, effect: Join) -> None:
     connection.waiting.hold(effect.channel)
-    connection.shell.spawn(_joined(connection, effect), connection, "join")
+    before = _taken_over(connection, effect.channel)
+    connection.shell.spawn(_joined(connection, effect, before), connection, "join")
 
 
-async def _joined(connection: Connection, effect: Join) -> None:
-    outcome = await join(effect, connection, connection.shell.tools)
+async def _joined(connection: Connection, effect: Join, before: Seat | None) -> None:
+    outcome = await join(effect, connection, connection.shell.tools, before)
     if outcome is not None:
         connection.resolve(effect, outcome)
     connection.resume(effect.channel)
@@ -80,6 +87,34 @@ def _live(connection: Connection, effect: Live) -> None:
 
 def _leave(connection: Connection, effect: Leave) -> None:
     leave(effect.channel, connection, connection.shell.tools)
+
+
+def fall_behind(connection: Connection, channel: Channel, position: Position | None) -> None:
+    """Tell a session that publications after `position` are missing. A root: others are to be told after it.
+
+    Its dialect may subscribe again at once: then its place in presence is kept, and others see nobody leave or join.
+    """
+    seat = connection.seats.get(channel)
+    if seat is None or connection.gone:
+        return
+    seat.returning = True
+    connection.returning = (channel, seat)
+    try:
+        connection.perform(connection.session.insufficient(channel, position, connection.shell.clock.monotonic()))
+    except Exception as error:  # noqa: BLE001 - see above
+        connection.failed(error, "frame")
+    finally:
+        seat.returning = False
+        if _taken_over(connection, channel) is not None and seat.left:
+            withdraw(channel, connection, seat, connection.shell.tools)
+
+
+def _taken_over(connection: Connection, channel: Channel) -> Seat | None:
+    """Return the seat that is being left, to the first who asks."""
+    if connection.returning is None or connection.returning[0] != channel:
+        return None
+    (_, seat), connection.returning = connection.returning, None
+    return seat
 
 
 # --- tokens
@@ -105,16 +140,20 @@ async def _verify_slowly(connection: Connection, effect: Verify) -> None:
         outcome: Verified | TokenError | EngineFault = await _checked(connection, effect)
     except (TokenError, EngineFault) as error:
         outcome = error
+    except BaseException:
+        connection.in_flight -= 1  # nobody will answer any more
+        raise
     connection.answered(effect, outcome)
     _free(connection, effect)
     connection.resume()
 
 
 async def _checked(connection: Connection, effect: Verify) -> Verified | TokenError:
-    identity = await connection.shell.verifier.verify(effect.token)
+    verifier = connection.shell.verifier
+    identity = await verifier.verify(effect.token)
     if identity.ticket and isinstance(effect.command, Connect) and effect.command.ticket:
         claim = connection.shell.tools.engine.broker.claim
-        if not await answer(claim, f"used:{identity.token_id}", TICKET_TTL):
+        if not await answer(claim, f"used:{identity.token_id}", TICKET_TTL) or verifier.revoked(identity):
             return INVALID
     return Verified(identity, connection.shell.clock.wall())
 
@@ -136,15 +175,24 @@ def _publish(connection: Connection, effect: PublishTo) -> None:
     effect.options.time_ms = int(connection.shell.clock.wall() * 1000)
     connection.called()
     connection.shell.tools.engine.broker.publish(
-        effect.channel, effect.data, effect.options, partial(_published, connection, effect)
+        effect.channel, effect.data, effect.options, _Publishing(connection, effect)
     )
 
 
-def _published(connection: Connection, effect: PublishTo, outcome: Published | EngineFault) -> None:
-    shell = connection.shell
-    shell.recorder.count("publishes", "error" if isinstance(outcome, EngineFault) else "ok")
-    shell.recorder.observe("publish_duration", max(0.0, shell.clock.wall() - effect.options.time_ms / 1000))
-    connection.answered(effect, outcome)
+class _Publishing:
+    """Whose publication it was, for the outcome."""
+
+    __slots__ = ("connection", "effect")
+
+    def __init__(self, connection: Connection, effect: PublishTo) -> None:
+        self.connection = connection
+        self.effect = effect
+
+    def __call__(self, outcome: Published | EngineFault) -> None:
+        shell, effect = self.connection.shell, self.effect
+        shell.recorder.count("publishes", "ok" if isinstance(outcome, Published) else "error")
+        shell.recorder.observe("publish_duration", max(0.0, shell.clock.wall() - effect.options.time_ms / 1000))
+        self.connection.answered(effect, outcome)
 
 
 def _notify(connection: Connection, effect: Notify) -> None:
@@ -164,6 +212,9 @@ async def _notified(connection: Connection, effect: Notify) -> None:
         outcome = Notified(delivered=there is not None and there.num_clients > 0)
     except EngineFault as fault:
         outcome = fault
+    except BaseException:
+        connection.in_flight -= 1  # nobody will answer any more
+        raise
     connection.answered(effect, outcome)
 
 
@@ -205,6 +256,7 @@ PERFORM: Final[Mapping[type[Effect], Callable[[Connection, Any], None]]] = {
     Send: _send,
     Heartbeat: _heartbeat,
     Close: _close,
+    Denied: _denied,
     Verify: _verify,
     PublishTo: _publish,
     ReadHistory: _read_history,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol, TypeVar, cast
+from functools import partial
+from typing import Final, Literal, Protocol, cast
 
 import structlog
 import uvicorn
@@ -20,21 +20,20 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from gateway.contracts.recorder import Recorder
-from gateway.errors import OperatorError
+from gateway.draining import Drain
 from gateway.lifespan import Lifespan, NoLifespan
+from gateway.listening import BACKLOG, STEP_ASIDE, listen, step_aside
+from gateway.stopping import Stop, unless
 from gateway.transports.admission import Admission, TrustedProxies
 from gateway.transports.handshake import websocket_protocol
 from gateway.transports.http import HttpLimits, http_protocol
 from gateway.transports.wire import WebSocketLimits
 
-BACKLOG: Final = 4096  # a herd that comes back after a restart is larger than the usual 128
-SEND_BUFFER: Final = 65_536  # of the kernel, per socket: what a client that does not read may tie up there
-USER_TIMEOUT_MS: Final = 10_000  # a peer that acknowledges nothing for so long is gone
 GC_THRESHOLDS: Final = (50_000, 20, 50)  # connections and publications are freed by counting; cycles are rare
 
 POLL: Final = 0.02  # seconds between two looks at what is still there, while closing
+LAST_CALL: Final = 0.1  # seconds: who was in the backlog by then gets a 503, and not a reset when the port closes
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
@@ -45,56 +44,20 @@ class Listener:
     app: ASGIApp
     socket: socket.socket
     websockets: bool = True  # False: upgrades are answered as plain requests
+    shared: bool = False  # other processes listen on the port, too: they get the newcomers of a drain
 
 
 @dataclass(slots=True, kw_only=True)
 class ServerRules:
-    """What the server enforces by itself, and what it calls before it closes anything."""
+    """What the server enforces by itself, and what empties it before it closes anything."""
 
     recorder: Recorder
     admission: Admission = field(default_factory=Admission)
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     http: HttpLimits = field(default_factory=HttpLimits)
     websocket: WebSocketLimits = field(default_factory=WebSocketLimits)
-    on_drain: Callable[[], Awaitable[None]] | None = None
+    drain: Drain | None = None  # None: whoever is there sees 1012
     grace: float = 5.0  # seconds for requests in flight when everything closes; then they are cancelled
-
-
-def listen(host: str, port: int, *, reuse_port: bool = False, option: str = "--port") -> socket.socket:
-    """Open a listening socket; `port` 0 = any. Raises OperatorError, naming `option` as the way out."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-    except socket.gaierror as error:
-        raise OperatorError(f"cannot listen on {host}: {error.strerror}; give an address of this machine") from None
-    sock = socket.socket(family, kind, protocol)
-    try:
-        _tune(sock, reuse_port=reuse_port)
-        sock.bind(address)
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise OperatorError(_advice(host, port, option, error)) from None
-    sock.setblocking(False)
-    return sock
-
-
-def _tune(sock: socket.socket, *, reuse_port: bool) -> None:
-    """Set what every accepted socket inherits. Raises OSError."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if reuse_port:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _advice(host: str, port: int, option: str, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is taken: stop what listens there, or choose another with {option}"
-    if error.errno == errno.EACCES:
-        return f"port {port} needs more rights than this process has: choose one from 1024 up with {option}"
-    return f"cannot listen on {host} port {port}: {error.strerror}"
 
 
 class Abortable(Protocol):
@@ -104,43 +67,39 @@ class Abortable(Protocol):
         """Drop the link at once."""
 
 
-class Stop:
-    """What the operator asks for: first to stop, then to hurry, then to leave everything behind."""
+def run(
+    listeners: Sequence[Listener],
+    *,
+    rules: ServerRules,
+    loop: Literal["uvloop", "asyncio"] = "uvloop",
+    started: Callable[[], object] = lambda: None,
+) -> int:
+    """Serve until SIGTERM or SIGINT, drain, close, and return the exit code. `started` is called when all ports answer.
 
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.hurried = asyncio.Event()
-        self.forced = asyncio.Event()
-
-    def ask(self) -> None:
-        """Go one step further: a signal arrived."""
-        for step in (self.asked, self.hurried, self.forced):
-            if not step.is_set():
-                log.info("server.stopping", hurry=step is not self.asked)
-                step.set()
-                return
-
-
-def run(listeners: Sequence[Listener], *, rules: ServerRules, loop: Literal["uvloop", "asyncio"] = "uvloop") -> int:
-    """Serve until SIGTERM or SIGINT, drain, close, and return the exit code.
-
-    A second signal skips the drain, a third the requests in flight. Raises OperatorError when the application
-    cannot start.
+    A second signal hurries the drain: everybody is closed at once. A third leaves behind whoever has not gone.
+    Raises OperatorError when the application cannot start.
     """
     raise_file_limit()
     factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(_serve_until_signalled(listeners, rules))
+        runner.run(_serve_until_signalled(listeners, rules, started))
     return 0
 
 
-async def _serve_until_signalled(listeners: Sequence[Listener], rules: ServerRules) -> None:
+async def _serve_until_signalled(
+    listeners: Sequence[Listener], rules: ServerRules, started: Callable[[], object]
+) -> None:
     stop = Stop()
+
+    def settled() -> None:
+        settle_memory()
+        started()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.ask)
     try:
-        await serve_until_stopped(listeners, rules=rules, stop=stop, started=settle_memory)
+        await serve_until_stopped(listeners, rules=rules, stop=stop, started=settled)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -173,7 +132,7 @@ async def serve_until_stopped(
     with contextlib.ExitStack() as sockets:
         for listener in listeners:
             sockets.callback(listener.socket.close)
-        servers = await _unless(stop.asked, _start_all(listeners, rules))
+        servers = await unless(stop.asked, _start_all(listeners, rules))
         if servers is None:
             return
         async with asyncio.TaskGroup() as group:
@@ -208,6 +167,8 @@ async def running(app: ASGIApp, *, rules: ServerRules, host: str = "127.0.0.1") 
 
 async def _start_all(listeners: Sequence[Listener], rules: ServerRules) -> list[uvicorn.Server]:
     servers: list[uvicorn.Server] = []
+    if rules.drain is not None:
+        rules.drain.refuse = partial(_refuse, rules, listeners, servers)
     for listener in listeners:
         server = uvicorn.Server(_config(listener, rules))
         server.config.load()
@@ -227,7 +188,13 @@ def _config(listener: Listener, rules: ServerRules) -> uvicorn.Config:
     ws = websocket_protocol(rules.websocket, admission=rules.admission, recorder=rules.recorder)
     return uvicorn.Config(
         listener.app,
-        http=http_protocol(rules.http, admission=rules.admission, proxies=rules.proxies, recorder=rules.recorder),
+        http=http_protocol(
+            rules.http,
+            admission=rules.admission,
+            proxies=rules.proxies,
+            recorder=rules.recorder,
+            guarded=listener.websockets,
+        ),
         ws=ws if listener.websockets else "none",
         interface="asgi3",
         log_config=None,
@@ -238,15 +205,33 @@ def _config(listener: Listener, rules: ServerRules) -> uvicorn.Config:
     )
 
 
-async def _drain(rules: ServerRules, stop: Stop) -> None:
+async def _refuse(rules: ServerRules, listeners: Sequence[Listener], servers: Sequence[uvicorn.Server]) -> None:
+    """Turn newcomers away, then close the ports they come by; the internal one and open connections stay.
+
+    Of a shared port the other processes take them; who had begun to connect here is still let in.
+    """
+    left = [step_aside(it.socket) for it in listeners if it.shared]
+    if any(left):
+        await asyncio.sleep(STEP_ASIDE)
     rules.admission.draining = True
-    if rules.on_drain is None:
+    await asyncio.sleep(LAST_CALL)
+    for listener, server in zip(listeners, servers, strict=False):  # a call may come before the last one has begun
+        if listener.websockets:
+            _close_port(server)
+
+
+async def _drain(rules: ServerRules, stop: Stop) -> None:
+    """Empty the node, unless that has been done; a third signal leaves the drain behind."""
+    drain = rules.drain
+    if drain is None:
+        rules.admission.draining = True
         return
-    try:
-        await _unless(stop.hurried, _settled(rules.on_drain()))
-        rules.admission.drained = not stop.hurried.is_set()
-    except Exception:
-        log.exception("server.drain_failed")
+    drain.begin()
+    await unless(stop.hurried, drain.ended())
+    if stop.hurried.is_set():
+        drain.hurry()
+        await unless(stop.forced, drain.ended())
+    rules.admission.drained = drain.over
 
 
 async def _shut(server: uvicorn.Server, stop: Stop, grace: float) -> None:
@@ -256,17 +241,16 @@ async def _shut(server: uvicorn.Server, stop: Stop, grace: float) -> None:
     connection.
     """
     state = server.server_state
-    for listening in server.servers:
-        listening.close()
+    _close_port(server)
     for connection in list(state.connections):
         connection.shutdown()
-    await _unless(stop.forced, _emptied(state, grace))
+    await unless(stop.forced, _emptied(state, grace))
     for task in state.tasks:
         task.cancel()
     for connection in list(state.connections):
         cast("Abortable", connection).abort()
     await _emptied(state, 1.0)
-    await _unless(stop.forced, server.lifespan.shutdown())
+    await unless(stop.forced, server.lifespan.shutdown())
 
 
 async def _emptied(state: ServerState, seconds: float) -> None:
@@ -277,20 +261,6 @@ async def _emptied(state: ServerState, seconds: float) -> None:
                 await asyncio.sleep(POLL)
 
 
-async def _settled(awaitable: Awaitable[None]) -> None:
-    await awaitable
-
-
-async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Await `work`; None if `event` came first, and then the work is cancelled."""
-    task = asyncio.ensure_future(work)
-    waiting = asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        return None
-    finally:
-        waiting.cancel()
-        task.cancel()
-        await asyncio.gather(task, waiting, return_exceptions=True)
+def _close_port(server: uvicorn.Server) -> None:
+    for listening in server.servers:
+        listening.close()  # harmless if it is closed

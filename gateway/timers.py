@@ -10,9 +10,9 @@ SLOTS: Final = 256
 
 
 class Timed(Protocol):
-    """Something that wants to be looked at, at a time it may change: its entry is not cancelled but checked."""
+    """Something that wants to be looked at, at a time it may change; hashed by identity."""
 
-    timer_tick: int  # the tick of its valid entry, 0 = none; kept by the wheel
+    timer_tick: int  # the tick of its entry, 0 = none; kept by the wheel
 
     def due(self, now: float) -> float:
         """Do what is due at `now`; return when to look again, `inf` = never."""
@@ -28,10 +28,10 @@ class TimerWheel:
     def __init__(self, now: float) -> None:
         self._start = now
         self._current = 0
-        self._slots: list[list[Timed]] = [[] for _ in range(SLOTS)]
+        self._slots: list[set[Timed]] = [set() for _ in range(SLOTS)]
 
     def __len__(self) -> int:
-        """Count the entries, stale ones included."""
+        """Count the entries."""
         return sum(map(len, self._slots))
 
     def schedule(self, at: float, entry: Timed) -> None:
@@ -39,10 +39,17 @@ class TimerWheel:
         if at == inf:
             return
         tick = min(max(ceil((at - self._start) / TICK), self._current + 1), self._current + SLOTS - 1)
-        if self._current < entry.timer_tick <= tick:
-            return
+        if entry.timer_tick:
+            if self._current < entry.timer_tick <= tick:
+                return
+            self.forget(entry)
         entry.timer_tick = tick
-        self._slots[tick % SLOTS].append(entry)
+        self._slots[tick % SLOTS].add(entry)
+
+    def forget(self, entry: Timed) -> None:
+        """Look at it no more, and keep no reference to it."""
+        self._slots[entry.timer_tick % SLOTS].discard(entry)
+        entry.timer_tick = 0
 
     def advance(self, now: float) -> None:
         """Look at everything whose time has come. A `due` that raises loses its own entry only; re-raised last."""
@@ -50,7 +57,7 @@ class TimerWheel:
         first_error: Exception | None = None
         for tick in range(self._current + 1, target + 1)[-SLOTS:]:
             self._current = tick
-            entries, self._slots[tick % SLOTS] = self._slots[tick % SLOTS], []
+            entries, self._slots[tick % SLOTS] = self._slots[tick % SLOTS], set()
             for entry in entries:
                 try:
                     self._look(entry, tick, now)
@@ -62,6 +69,6 @@ class TimerWheel:
 
     def _look(self, entry: Timed, tick: int, now: float) -> None:
         if entry.timer_tick > tick or not entry.timer_tick:
-            return  # stale: a later look was booked, or it was looked at already
+            return  # what was looked at before it in this tick has booked it anew, or had it forgotten
         entry.timer_tick = 0
         self.schedule(entry.due(now), entry)

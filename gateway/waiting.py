@@ -30,10 +30,15 @@ class Waiting:
         """Whether everything waits for the connect reply."""
         return self._connect is not None
 
+    @property
+    def busy(self) -> bool:
+        """Whether slow work is under way, or the connect reply is."""
+        return self._connect is not None or self._busy is not None
+
     def take(self, command: Command) -> bool:
         """Queue a command if it must wait; a pong never does."""
         queue = self._queue(command)
-        if queue is None or isinstance(command, Pong):
+        if queue is None or type(command) is Pong:
             return False
         queue.append(command)
         self.count += 1

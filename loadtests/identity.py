@@ -20,15 +20,15 @@ class Issuer:
     """A fresh key pair."""
 
     def __init__(self) -> None:
-        self._key = Ed25519PrivateKey.generate()
-        public = json.loads(OKPAlgorithm.to_jwk(self._key.public_key()))
+        self.private = Ed25519PrivateKey.generate()
+        public = json.loads(OKPAlgorithm.to_jwk(self.private.public_key()))
         self._jwks = json.dumps({"keys": [{**public, "kid": KID, "alg": "EdDSA", "use": "sig"}]}).encode()
 
     def token(self, user: str, number: int = 0) -> str:
         """Return a token of an hour; `number` makes it another one."""
         now = int(time.time())
         claims = {"sub": user, "aud": "gateway", "iat": now, "exp": now + 3600, "jti": f"{user}-{number}"}
-        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": KID})
+        return jwt.encode(claims, self.private, algorithm="EdDSA", headers={"kid": KID})
 
     @contextmanager
     def serving(self) -> Iterator[str]:

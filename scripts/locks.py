@@ -14,8 +14,10 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-LOCKS: Mapping[str, tuple[str, ...]] = {"base": (), "demo": ("demo",), "test": ("demo", "dev")}
-APART = ("sdk-0.5", "sdk-0.7")  # dependency groups that are installed each into a folder of its own
+LOCKS: Mapping[str, tuple[str, ...]] = {"base": (), "demo": ("demo",), "test": ("demo", "load", "dev")}
+# Groups, or one extra alone, that are installed each into a folder of its own; these keep the versions of a lock.
+APART = ("sdk-0.5", "sdk-0.7", "peers", "audit", "compile", "deploy", "load")
+AS_IN: Mapping[str, str] = {"compile": "test", "load": "test"}
 STAMP = "# for the dependencies with the digest "
 PIN = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]*)==(?P<version>[^\s;\\]+)", re.MULTILINE)
 
@@ -34,7 +36,7 @@ def wanted(extras: tuple[str, ...]) -> list[str]:
 def wanted_apart(group: str) -> list[str]:
     """Return the requirements of a lock that has nothing to do with the others."""
     tree = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return list(tree["dependency-groups"][group])
+    return list({**tree["project"]["optional-dependencies"], **tree["dependency-groups"]}[group])
 
 
 def digest(requirements: list[str]) -> str:
@@ -52,7 +54,8 @@ def make() -> None:
         _resolve(path, wanted(extras), constraints)
         constraints = ["--constraints", str(path)]
     for name in APART:
-        _resolve(folder / f"{name}.txt", wanted_apart(name), [])
+        kept = ["--constraints", str(folder / f"{AS_IN[name]}.txt")] if name in AS_IN else []
+        _resolve(folder / f"{name}.txt", wanted_apart(name), kept)
 
 
 def _resolve(path: Path, requirements: list[str], constraints: list[str]) -> None:
@@ -67,8 +70,9 @@ def _resolve(path: Path, requirements: list[str], constraints: list[str]) -> Non
 def faults() -> Iterator[str]:
     """Yield what is wrong with the locks, a line each."""
     smaller: dict[str, set[str]] = {}
+    found: dict[str, dict[str, set[str]]] = {}
     for name, extras in LOCKS.items():
-        pins = yield from _faults_of(name, wanted(extras))
+        pins = found[name] = yield from _faults_of(name, wanted(extras))
         yield from (
             f"requirements/{name}.txt: {it} differs from the smaller lock"
             for it, versions in smaller.items()
@@ -76,7 +80,13 @@ def faults() -> Iterator[str]:
         )
         smaller = pins
     for name in APART:
-        yield from _faults_of(name, wanted_apart(name))
+        pins = yield from _faults_of(name, wanted_apart(name))
+        kept = found[AS_IN[name]] if name in AS_IN else pins
+        yield from (
+            f"requirements/{name}.txt: {it} differs from the lock {AS_IN[name]}"
+            for it, versions in pins.items()
+            if kept.get(it) != versions
+        )
 
 
 def _faults_of(name: str, requirements: list[str]) -> Generator[str, None, dict[str, set[str]]]:

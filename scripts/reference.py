@@ -1,4 +1,4 @@
-"""Writes the reference pages that are tables of the source: codes, settings, metrics; `check` says which are stale."""
+"""Writes the reference pages that are tables of the source; `check` says which are stale."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, TypeVar
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from auth_service.audit import EVENTS as AUDIT_EVENTS
 from auth_service.metrics import Metrics as AuthMetrics
 from auth_service.settings import AuthSettings
 from gateway import disconnects, errors
@@ -25,6 +26,7 @@ from gateway.settings.sources import variable
 
 ROOT: Final = Path(__file__).parent.parent
 
+PERMISSIONS: Final = tomllib.loads((Path(__file__).parent / "permissions.toml").read_text(encoding="utf-8"))
 TEXTS: Final = tomllib.loads((Path(__file__).with_suffix(".toml")).read_text(encoding="utf-8"))
 INTRO: Final[Mapping[str, str]] = TEXTS["intro"]
 
@@ -185,7 +187,17 @@ def metrics() -> str:
         "## Histograms",
         table(("name", "buckets up to", "meaning"), histograms),
         "## Gauges",
-        table(heads, [("`gateway_build_info`", "`version`, `python`", "What is running; always 1."), *gauges]),
+        table(
+            heads,
+            [
+                (
+                    "`gateway_build_info`",
+                    "`version`, `python`, `build`",
+                    "What is running, compiled or interpreted; always 1.",
+                ),
+                *gauges,
+            ],
+        ),
         "## Auth service",
         table(("name", "kind", "meaning"), of_auth_service()),
     )
@@ -228,12 +240,53 @@ def sources(package: str) -> Iterator[Path]:
     return (path for path in sorted((ROOT / package).rglob("*.py")))
 
 
+# --- the audit log
+
+
+def audit() -> str:
+    """Return the page of the audit log of the auth service."""
+    rows = ((f"`{name}`", ", ".join(row.results.split()), row.meaning) for name, row in AUDIT_EVENTS.items())
+    return page(
+        "auth_service/audit.py",
+        "The audit log of the auth service",
+        INTRO["audit"],
+        "## Events",
+        table(("action", "result", "when"), rows),
+    )
+
+
+# --- permissions
+
+
+def permissions() -> str:
+    """Return the page of who may do what."""
+    heads = {"tokens": ("token", "with `subscribe`", "with `sub_refresh`"), "refreshes": ("token", "outcome")}
+    parts = {
+        name: table(head, (tuple(it.values()) for it in PERMISSIONS[name].values())) for name, head in heads.items()
+    }
+    parts["roles"] = table(("", "who"), PERMISSIONS["roles"].items())
+    parts["rules"] = "\n".join(part for action in PERMISSIONS["rules"] for part in of_action(action))
+    return page("scripts/permissions.toml", "Permissions", PERMISSIONS["page"].format(**parts))
+
+
+def of_action(action: str) -> Iterator[str]:
+    """Yield the heading and the tables of one action, channels with the same rules in one table."""
+    yield f"## {PERMISSIONS['actions'][action].capitalize()}\n"
+    tables: dict[str, list[str]] = {}
+    for channel, rules in PERMISSIONS["rules"][action].items():
+        rows = ((role, re.sub(r"allow_\w+", r"`\g<0>`", rule)) for role, rule in rules.items())
+        tables.setdefault(table(("who", "may"), rows), []).append(PERMISSIONS["channels"][channel])
+    yield from (f"{', '.join(channels)}:\n\n{text}" for text, channels in tables.items())
+
+
 # --- the pages
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/reference/codes.md": codes,
     "docs/reference/settings.md": settings,
     "docs/reference/metrics.md": metrics,
+    "docs/reference/permissions.md": permissions,
+    "docs/reference/auth-audit.md": audit,
 }
 
 

@@ -14,7 +14,8 @@ GENERATED = ("envelope_pb2.py",)
 FILE_LINES = 300
 MAY_BE_LONGER = {
     "gateway/protocol/session.py": 400,  # the dispatch of all commands is read in one piece
-    "gateway/protocol/messages.py": 420,  # the vocabulary: classes without code
+    "gateway/protocol/messages.py": 440,  # the vocabulary: classes without code
+    "scripts/reference.py": 320,  # one function a page, and what they share
 }
 TEST_FILE_LINES = 600  # one subject, one file: a table of cases is no complexity
 BODY_LINES = 50

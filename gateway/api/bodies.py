@@ -12,6 +12,7 @@ from gateway.errors import BAD_REQUEST, ErrorReply
 from gateway.types import Channel, ClientInfo, Position, Publication
 
 LONGEST_REASON: Final = 123  # bytes of a close frame that are left for it
+CLOSE_CODES: Final = range(3000, 5000)
 
 
 class RefusedError(Exception):
@@ -99,13 +100,19 @@ class Closing(msgspec.Struct, kw_only=True):
     code: int = 3503
     reason: str = "force disconnect"
 
+    def checked(self) -> Closing:
+        """Return this one. Raises RefusedError for a code that is not an application's."""
+        if self.code not in CLOSE_CODES:
+            raise RefusedError(BAD_REQUEST.saying("disconnect.code is 3000 to 4999"))
+        return self
+
     def cut_reason(self) -> str:
         """Return as much of the reason as a close frame has room for."""
         return self.reason.encode()[:LONGEST_REASON].decode(errors="ignore")
 
 
 class DisconnectRequest(msgspec.Struct, kw_only=True):
-    """Close connections of a user; `sid`, our own field, is the session of the tokens."""
+    """Close connections of a user; `sid`, our own field, is the session of the tokens: alone, it is revoked, too."""
 
     user: str = ""
     client: str = ""
@@ -117,6 +124,19 @@ class DisconnectRequest(msgspec.Struct, kw_only=True):
 
 class InfoRequest(msgspec.Struct):
     """Ask about the nodes."""
+
+
+class DrainRequest(msgspec.Struct):
+    """Empty this node; `wait`: answer line by line until it is empty."""
+
+    wait: bool = False
+
+
+class DrainResult(msgspec.Struct):
+    """How many connections are still to go, and whether all traces of those that went are removed."""
+
+    remaining: int
+    drained: bool
 
 
 class PublishResult(msgspec.Struct, omit_defaults=True):

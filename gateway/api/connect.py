@@ -6,10 +6,10 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
-from fastapi import APIRouter, WebSocket
 from starlette.responses import JSONResponse, Response
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
 
 from gateway.contracts.codec import Codec
 from gateway.contracts.recorder import Recorder
@@ -29,6 +29,11 @@ PLAIN: Final = ("chat", "notifications", "echo")
 DEFAULT_PLAIN: Final = "chat"
 BEARER: Final = "bearer."
 SECRET_PARAMETERS: Final = ("token", "ticket")
+ORIGIN: Final = re.compile(  # RFC 6454 section 6.2, and the port written out though it is the scheme's own
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9_][a-z0-9_.-]*|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
+LAST_PORT: Final = 65_535
+WEB_PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,22 +179,19 @@ def origin_allowed(origin: str, allowed: Sequence[str], host: str) -> bool:
         return False
     if allowed:
         return any(found == normal_origin(it) or matches(found, it) for it in allowed)
-    return found[1:] == host_and_port(host, found[0])
+    return found[0] in WEB_PORTS and found[1:] == host_and_port(host, found[0])
 
 
 def normal_origin(origin: str) -> tuple[str, str, int] | None:
-    """Split an origin into scheme, host and port; None for anything that is not exactly one."""
-    try:
-        parts = urlsplit(origin.strip().lower())
-        port = parts.port if parts.port is not None else {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
+    """Split an origin into scheme, host and port (0: of a scheme without ports); None if it is not exactly one.
+
+    No parser of URLs: those forgive what browsers never send, such as tabs within a name.
+    """
+    parts = ORIGIN.fullmatch(origin.lower()) if origin.isascii() else None
+    if parts is None:
         return None
-    extra = parts.path or parts.query or parts.fragment or parts.username is not None
-    if not parts.scheme or not parts.hostname or port is None or extra:
-        return None
-    if "*" in parts.hostname or parts.hostname.startswith("."):
-        return None  # a pattern, or what would match one without a label of its own
-    return parts.scheme, parts.hostname, port
+    port = int(parts["port"] or WEB_PORTS.get(parts["scheme"], 0))
+    return (parts["scheme"], parts["host"], port) if port <= LAST_PORT else None
 
 
 def matches(origin: tuple[str, str, int], pattern: str) -> bool:
@@ -207,26 +209,22 @@ def host_and_port(host: str, scheme: str) -> tuple[str, int] | None:
     return None if normal is None else normal[1:]
 
 
-def routes(connector: Connector) -> APIRouter:
+def routes(connector: Connector) -> list[WebSocketRoute]:
     """Return the WebSocket routes."""
-    router = APIRouter()
 
-    @router.websocket("/connection/websocket")
     async def centrifuge(websocket: WebSocket) -> None:
         await connector.connect(websocket, plain=False)
 
-    if connector.rules.plain:
+    async def lobby(websocket: WebSocket) -> None:
+        await connector.connect(websocket, plain=True, room=LOBBY)
 
-        @router.websocket("/ws")
-        async def lobby(websocket: WebSocket) -> None:
-            await connector.connect(websocket, plain=True, room=LOBBY)
+    async def one_room(websocket: WebSocket) -> None:
+        room = websocket.path_params["room"]
+        if not ROOM.fullmatch(room):
+            connector.recorder.count("handshakes", "bad_request")
+            await websocket.send_denial_response(Response("no such room\n", status_code=404))
+            return
+        await connector.connect(websocket, plain=True, room=room)
 
-        @router.websocket("/ws/{room}")
-        async def one_room(websocket: WebSocket, room: str) -> None:
-            if not ROOM.fullmatch(room):
-                connector.recorder.count("handshakes", "bad_request")
-                await websocket.send_denial_response(Response("no such room\n", status_code=404))
-                return
-            await connector.connect(websocket, plain=True, room=room)
-
-    return router
+    plain = [WebSocketRoute("/ws", lobby), WebSocketRoute("/ws/{room}", one_room)]
+    return [WebSocketRoute("/connection/websocket", centrifuge), *(plain if connector.rules.plain else ())]

@@ -21,11 +21,12 @@ def routes(node: Node, exposition: Callable[[], tuple[bytes, str]]) -> APIRouter
 
     @router.get("/health/ready")
     async def ready() -> JSONResponse:
-        """Answer 200 when new connections are welcome, else 503 with the reasons."""
-        faults = node.faults()
-        if faults:
-            return JSONResponse({"status": "not ready", "faults": list(faults)}, status_code=503)
-        return JSONResponse({"status": "ok"})
+        """Answer 200 when new connections are welcome, else 503; say why not, and what no node can do right now."""
+        faults, outages = node.faults(), node.outages()
+        body: dict[str, object] = {"status": "not ready", "faults": list(faults)} if faults else {"status": "ok"}
+        if outages:
+            body["degraded"] = list(outages)
+        return JSONResponse(body, status_code=503 if faults else 200)
 
     @router.get("/metrics", response_class=Response)
     async def metrics() -> Response:

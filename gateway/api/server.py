@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import request_response
+from starlette.types import ASGIApp
 
 from gateway import errors
 from gateway.answers import answer
 from gateway.api import bodies
 from gateway.api.bodies import RefusedError, named
+from gateway.api.drain import progress, standing
+from gateway.api.publishing import Publisher
+from gateway.api.revoking import RevokeRequest
 from gateway.contracts.clock import Clock
 from gateway.contracts.recorder import Recorder
 from gateway.errors import EngineFault, ErrorReply
 from gateway.node import Node
 from gateway.protocol.channels import ChannelOptions, Namespaces
 from gateway.protocol.messages import DisconnectClients
-from gateway.protocol.values import HistoryQuery, PublishOptions
+from gateway.protocol.values import HistoryQuery
 from gateway.types import Channel
 
 JSON: Final = "application/json"
+TAG: Final = "server API"
 TRANSPORT_STATUS: Final = {100: 500, 102: 404, 104: 404, 107: 400, 108: 400, 112: 416}  # in error mode `transport`
-CLOSE_CODES: Final = range(3000, 5000)
 
 
 class ServerApi:
@@ -39,20 +43,17 @@ class ServerApi:
         self._node = node
         self._namespaces = namespaces
         self._clock = clock
-        self._recorder = recorder
+        self._publisher = Publisher(node=node, namespaces=namespaces, clock=clock, recorder=recorder)
 
     async def publish(self, request: bodies.PublishRequest) -> bodies.PublishResult:
         """Publish to one channel; answered when Redis has taken it."""
-        return await self._publish(named(request.channel), request, request.raw())
+        return await self._publisher.to_one(request.channel, request, request.raw())
 
     async def broadcast(self, request: bodies.BroadcastRequest) -> bodies.BroadcastResult:
         """Publish to many channels; each has its own result or error."""
         if not request.channels:
             raise RefusedError(errors.BAD_REQUEST.saying("channels are missing"))
-        data = request.raw()
-        return bodies.BroadcastResult(
-            list(await asyncio.gather(*(self._one(channel, request, data) for channel in request.channels)))
-        )
+        return bodies.BroadcastResult(await self._publisher.to_many(request.channels, request, request.raw()))
 
     async def presence(self, request: bodies.ChannelRequest) -> bodies.PresenceResult:
         """Tell who is in a channel, on all nodes."""
@@ -90,14 +91,14 @@ class ServerApi:
         return bodies.HistoryResult(publications, page.top.epoch, page.top.offset)
 
     async def disconnect(self, request: bodies.DisconnectRequest) -> bodies.Empty:
-        """Close a user's connections on all nodes; answered when the order is stored."""
+        """Close a user's connections on all nodes, or revoke a session; answered when the order is stored."""
         if not (request.user or request.client or request.sid):
             raise RefusedError(errors.BAD_REQUEST.saying("user is missing"))
         if request.session:  # to pass it over would close more than was asked for
             raise RefusedError(errors.NOT_AVAILABLE.saying("session is not supported"))
-        closing = request.disconnect or bodies.Closing()
-        if closing.code not in CLOSE_CODES:
-            raise RefusedError(errors.BAD_REQUEST.saying("disconnect.code is 3000 to 4999"))
+        if request.sid and not (request.user or request.client or request.whitelist):
+            return await self.revoke(RevokeRequest(sid=request.sid, disconnect=request.disconnect))
+        closing = (request.disconnect or bodies.Closing()).checked()
         command = DisconnectClients(
             id=str(uuid.uuid4()),
             user=request.user,
@@ -110,41 +111,22 @@ class ServerApi:
         await answer(self._node.engine.control.send, command)
         return bodies.Empty()
 
+    async def revoke(self, request: RevokeRequest) -> bodies.Empty:
+        """Bar a session's, token's, key's or user's tokens on all nodes, and close what they opened; once stored."""
+        await answer(self._node.engine.control.send, request.command(self._clock.wall()))
+        return bodies.Empty()
+
     async def info(self, _: bodies.InfoRequest) -> bodies.InfoResult:
         """Tell about all live nodes."""
         nodes = self._node.engine.control.nodes().values()
-        return bodies.InfoResult([bodies.NodeBody(**asdict(it)) for it in sorted(nodes, key=lambda it: it.name)])
-
-    async def _one(self, channel: str, payload: bodies.Payload, data: bytes) -> bodies.OneResult:
-        try:
-            return bodies.OneResult(result=await self._publish(named(channel), payload, data))
-        except RefusedError as refusal:
-            return bodies.OneResult(error=bodies.ErrorBody(refusal.error.code, refusal.error.message))
-        except EngineFault:
-            return bodies.OneResult(error=bodies.ErrorBody(errors.INTERNAL.code, errors.INTERNAL.message))
-
-    async def _publish(self, channel: Channel, payload: bodies.Payload, data: bytes) -> bodies.PublishResult:
-        if payload.version or payload.version_epoch:
-            raise RefusedError(errors.NOT_AVAILABLE.saying("version is not supported"))
-        options = self._options(channel)
-        keep = options.keeps_history and not payload.skip_history
-        how = PublishOptions(
-            history_size=options.history_size if keep else 0,
-            history_ttl=options.history_ttl if keep else 0.0,
-            history_meta_ttl=options.history_meta_ttl if keep else 0.0,
-            idempotency_key=payload.idempotency_key,
-            tags=payload.tags or None,
-            time_ms=int(self._clock.wall() * 1000),
+        return bodies.InfoResult(
+            [bodies.NodeBody(**msgspec.structs.asdict(it)) for it in sorted(nodes, key=lambda it: it.name)]
         )
-        try:
-            published = await answer(self._node.engine.broker.publish, channel, data, how)
-        except EngineFault:
-            self._recorder.count("publishes", "error")
-            raise
-        self._recorder.count("publishes", "duplicate" if published.duplicate else "ok")
-        if published.position is None:
-            return bodies.PublishResult()
-        return bodies.PublishResult(published.position.offset, published.position.epoch)
+
+    async def drain(self, request: bodies.DrainRequest) -> bodies.DrainResult | Response:
+        """Empty this node, not the others: not ready at once, then no newcomers, then everybody is moved away."""
+        self._node.drain.begin()
+        return progress(self._node.drain) if request.wait else standing(self._node.drain)
 
     def _options(self, channel: Channel) -> ChannelOptions:
         options = self._namespaces.options(channel)
@@ -188,9 +170,22 @@ async def body_within(request: Request, limit: int) -> bytes | None:
     return b"".join(chunks)
 
 
+async def answered(call: Awaitable[Any], request: Request) -> Response:
+    """Answer with what the call returns or raises; a response it made itself goes out as it is."""
+    try:
+        result = await call
+    except RefusedError as refusal:
+        return failed(refusal.error, request)
+    except EngineFault:
+        return failed(errors.INTERNAL, request)
+    if isinstance(result, Response):
+        return result
+    return Response(msgspec.json.encode({"result": result}), media_type=JSON)
+
+
 def routes(api: ServerApi, key: str, *, body_limit: int = 1 << 20) -> APIRouter:
     """Return the routes, one for each method. Without a key every call is refused; `body_limit` in bytes."""
-    router = APIRouter(prefix="/api", tags=["server API"])
+    router = APIRouter(prefix="/api", tags=[TAG])
     secret = key.encode()
 
     def add(method: Callable[[Any], Awaitable[Any]], body: type[msgspec.Struct]) -> None:
@@ -206,13 +201,7 @@ def routes(api: ServerApi, key: str, *, body_limit: int = 1 << 20) -> APIRouter:
                 decoded = decoder.decode(raw or b"{}")
             except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
                 return Response(f"body: {error}\n", status_code=400, media_type="text/plain")
-            try:
-                result = await method(decoded)
-            except RefusedError as refusal:
-                return failed(refusal.error, request)
-            except EngineFault:
-                return failed(errors.INTERNAL, request)
-            return Response(msgspec.json.encode({"result": result}), media_type=JSON)
+            return await answered(method(decoded), request)
 
         (schema,), definitions = msgspec.json.schema_components([body], ref_template="#/components/schemas/{name}")
         name = method.__name__
@@ -231,8 +220,17 @@ def routes(api: ServerApi, key: str, *, body_limit: int = 1 << 20) -> APIRouter:
     add(api.presence_stats, bodies.ChannelRequest)
     add(api.history, bodies.HistoryRequest)
     add(api.disconnect, bodies.DisconnectRequest)
+    add(api.revoke, RevokeRequest)
     add(api.info, bodies.InfoRequest)
+    add(api.drain, bodies.DrainRequest)
     return router
+
+
+def calls(router: APIRouter) -> dict[str, ASGIApp]:
+    """Return the server API's calls among the routes as plain ASGI, by path."""
+    return {
+        it.path: request_response(it.endpoint) for it in router.routes if isinstance(it, APIRoute) and TAG in it.tags
+    }
 
 
 def _inline(schema: Any, definitions: dict[str, Any]) -> Any:

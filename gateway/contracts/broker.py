@@ -22,11 +22,14 @@ class Broker(Protocol):
     Delivery is at most once; the offsets of a channel with history make a loss visible.
     """
 
+    __slots__ = ()
+
     def publish(self, channel: Channel, data: bytes, options: PublishOptions, done: Done[Published]) -> None:
         """Publish raw JSON. With `options.history_size` the publication is kept and fanned out in one atomic step.
 
         Never retried: on an EngineFault of kind `lost` or `timeout` it may have happened all the same. With an
-        idempotency key seen before (300 s) nothing is published and the first position comes back as a duplicate.
+        idempotency key seen before (300 s) nothing is published and the first position comes back as a duplicate; so
+        an engine may repeat such a publication once, which then may come later than publications handed over after it.
         """
 
     def subscribe(self, channel: Channel, done: Done[None]) -> None:

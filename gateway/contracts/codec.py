@@ -13,6 +13,8 @@ from gateway.protocol.values import Encoded, Hello
 class Codec(Protocol):
     """`gateway/codecs/<name>.py` (or a folder) defines `codec: Codec`."""
 
+    __slots__ = ()
+
     name: str
     subprotocols: tuple[str, ...]
     text: bool  # payloads go out as text (or binary) frames
@@ -27,6 +29,8 @@ class Codec(Protocol):
 
 class Dialect(Protocol):
     """The state of one connection's wire protocol."""
+
+    __slots__ = ()
 
     def open(self) -> Sequence[Command]:
         """Return what the handshake itself asks for."""

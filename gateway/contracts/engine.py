@@ -1,6 +1,7 @@
 """What carries state between nodes: a broker, history, a presence store and a control bus.
 
-`gateway/engines/<scheme>.py` (or a folder) defines `create(url, *, sink, clock, options)`.
+`gateway/engines/<scheme>.py` (or a folder) defines `create(url, *, sink, clock, options)`, and may define `check(url)`,
+which raises the OperatorError that `create` would raise for the URL alone. A `+` in the scheme is a `_` in the name.
 """
 
 from __future__ import annotations
@@ -43,6 +44,13 @@ class EngineSink(Protocol):
     def described(self) -> NodeInfo:
         """This node's numbers right now."""
 
+    def present(self) -> Iterable[tuple[Channel, ClientInfo, bool]]:
+        """Every presence entry that this node holds: channel, who, whether joins and leaves are announced there.
+
+        An engine whose lease was lost enters them anew. Taken in one turn of the loop; an entry whose `add` or
+        `remove` is still under way is as its last call left it.
+        """
+
 
 class Engine(Protocol):
     """One node's way to the others. Entering the context connects (or starts trying); leaving closes."""
@@ -54,7 +62,14 @@ class Engine(Protocol):
     control: ControlBus
 
     def faults(self) -> Sequence[str]:
-        """Return what is wrong right now, a line each for `/health/ready`; empty = ready."""
+        """Return why this node is unfit, a line each for `/health/ready`; empty = ready.
+
+        Unfit is who has not been connected yet, who is entering its presence anew, whose background work died. An
+        outage that all nodes share makes none of them unfit: it would empty the list of endpoints and mend nothing.
+        """
+
+    def outages(self) -> Sequence[str]:
+        """Return what does not work right now, a line each; a fit node serves what is left."""
 
 
 @runtime_checkable
@@ -73,10 +88,11 @@ class EngineOptions:
     node: NodeId
     recorder: Recorder
     prefix: str = "gateway"
-    command_timeout: float = 2.0
+    command_timeout: float = 1.5
     subscribe_timeout: float = 5.0
     idempotency_ttl: float = 300.0
     presence_ttl: float = 8.0
+    epoch_salt: bool = True  # begin a new epoch when the server is another than the one that wrote the stream
     wait_ready: bool = False  # True: entering the context raises OperatorError when the engine cannot be reached
 
 

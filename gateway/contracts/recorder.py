@@ -11,6 +11,8 @@ class Recorder(Protocol):
     Cheap enough for once per publication or per turn of the loop; never called per delivery.
     """
 
+    __slots__ = ()
+
     def count(self, name: str, label: str = "", n: int = 1) -> None:
         """Add to a counter; `label` is from a small fixed set, or empty where the counter has none."""
 

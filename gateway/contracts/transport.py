@@ -12,6 +12,8 @@ from gateway.types import Peer
 class Framing(Protocol):
     """Payload to wire bytes. Pure: with the codec's name the key of a frame shared by many recipients."""
 
+    __slots__ = ()
+
     name: str
 
     def frame(self, payload: bytes, text: bool) -> bytes:
@@ -20,6 +22,8 @@ class Framing(Protocol):
 
 class Transport(Protocol):
     """One live link. All calls are synchronous, on the loop, and harmless after the link is gone."""
+
+    __slots__ = ()
 
     framing: Framing
     peer: Peer
@@ -45,6 +49,8 @@ class Transport(Protocol):
 
 class Receiver(Protocol):
     """The connection, as its transport sees it. A raise from any of these ends the link with 1011."""
+
+    __slots__ = ()
 
     def received(self, payload: bytes, text: bool) -> None:
         """One whole data message; text is valid UTF-8. Not called after a close has begun."""

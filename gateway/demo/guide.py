@@ -8,14 +8,16 @@ import shlex
 import sys
 from pathlib import Path
 
-from gateway.demo.plan import HOST, Plan, Secrets, url
-from gateway.demo.programs import script, signing_key
+from gateway.demo.plan import Plan, Secrets, url
+from gateway.demo.ports import HOST
+from gateway.demo.programs import script
 
 
 def guide(plan: Plan, secrets: Secrets) -> str:
     """Return the text. Every command in it works as it stands."""
-    token = token_line(script("gateway"), signing_key(plan))
-    first, second = (url(port) for port in plan.nodes.values())
+    token = token_line(script("gateway"), plan.keys)
+    first = url(plan.port)
+    second = url(plan.second_port).replace(HOST, "localhost")  # another site to a browser: room for a second user
     users = "\n".join(f"{user}: {password}" for user, password in secrets.passwords.items())
     return f"""
 Open {first}/ and, in a second window, {second}/
@@ -44,9 +46,9 @@ def publish_line(node: str, api_key: str) -> str:
     return f"curl -H {shlex.quote(f'X-API-Key: {api_key}')} -d {shlex.quote(body)} {node}/api/publish"
 
 
-def token_line(gateway: str, key: Path) -> str:
+def token_line(gateway: str, keys: Path) -> str:
     """Return a command that prints a token for a user that the auth service does not even know."""
-    return f"{_word(Path(gateway))} token --user dave --key {_word(key)}"
+    return f"{_word(Path(gateway))} token --user dave --key {_word(keys)}"
 
 
 def python_line(port: int, token: str) -> str:

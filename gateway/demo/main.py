@@ -14,7 +14,8 @@ from functools import partial
 from gateway.demo import programs
 from gateway.demo.child import Child, ChildFault, start
 from gateway.demo.guide import guide
-from gateway.demo.plan import HOST, Plan, Secrets, check_ports, free_port, keep_secrets, url
+from gateway.demo.plan import Plan, Secrets, check_ports, keep_secrets, move_key, url
+from gateway.demo.ports import HOST, free_port
 from gateway.errors import OperatorError
 
 
@@ -29,6 +30,7 @@ def run(plan: Plan) -> None:
     except OSError as error:
         raise OperatorError(f"{plan.directory} cannot be used ({error.strerror}): choose another --directory") from None
     with _alone_in(plan):
+        move_key(plan)
         asyncio.run(_Demo(plan, keep_secrets(plan.directory)).run())
 
 
@@ -87,7 +89,7 @@ class _Demo:
         _say(f"Starting. Keys, users and logs are kept in {self.plan.directory}/")
         redis = await self._redis(stack)
         (self.plan.directory / "demo.json").write_text(json.dumps(self.plan.page), encoding="utf-8")
-        auth = await self._start(stack, programs.auth_service(self.plan))
+        auth = await self._start(stack, programs.auth_service(self.plan, self.secrets.api_key))
         nodes = [await self._start(stack, it) for it in programs.nodes(self.plan, redis, self.secrets.api_key)]
         await auth.until(partial(programs.answers, f"{self.plan.auth_url}/health/ready"))
         await programs.add_users(self.plan, self.secrets.passwords)
@@ -101,7 +103,7 @@ class _Demo:
         if self.plan.redis:
             await programs.check_redis(self.plan.redis)
             return self.plan.redis
-        port = free_port()
+        port = free_port({self.plan.port, self.plan.auth_port, self.plan.second_port})  # none listens yet
         at = f"redis://{HOST}:{port}/0"
         valkey = await self._start(stack, programs.valkey(self.plan, port))
         await valkey.until(partial(programs.redis_answers, at))

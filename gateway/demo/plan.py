@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import random
 import secrets
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from gateway.demo.ports import HOST, fault
 from gateway.errors import OperatorError
 
-HOST: Final = "127.0.0.1"
-_QUIET_PORTS: Final = range(20_000, 32_000)  # below the range of outgoing connections, which Linux begins at 32768
 USERS: Final = ("alice", "bob", "carol")
 
 
@@ -27,11 +24,17 @@ class Plan:
     second_port: int = 8002
     directory: Path = field(default=Path(".demo"))
     redis: str = ""
+    token_seconds: int = 600
 
     @property
     def nodes(self) -> Mapping[str, int]:
         """The nodes' names and ports."""
         return {"node-1": self.port, "node-2": self.second_port}
+
+    @property
+    def keys(self) -> Path:
+        """The folder of the auth service's private keys."""
+        return self.directory / "keys"
 
     @property
     def auth_url(self) -> str:
@@ -77,6 +80,14 @@ def keep_secrets(directory: Path) -> Secrets:
         raise OperatorError(f"{path} is damaged: remove {directory} and start again") from None
 
 
+def move_key(plan: Plan) -> None:
+    """Bring the key of a demo that knew but one to where the auth service finds it: its tokens stay good."""
+    old = plan.directory / "signing_key.pem"
+    if old.exists() and not plan.keys.exists():
+        plan.keys.mkdir(mode=0o700)
+        old.rename(plan.keys / "first.pem")
+
+
 def check_ports(plan: Plan) -> None:
     """Raise OperatorError, naming the flag, when a port cannot be had."""
     flags = {"--port": plan.port, "--auth-port": plan.auth_port, "--second-port": plan.second_port}
@@ -85,27 +96,5 @@ def check_ports(plan: Plan) -> None:
         if port in seen:
             raise OperatorError(f"{seen[port]} and {flag} are both {port}: each program needs a port of its own")
         seen[port] = flag
-        if fault := _fault(port):
-            raise OperatorError(f"port {port} cannot be used ({fault}): choose another with {flag}")
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on right now. Raises OperatorError when none was found.
-
-    Not one that the kernel would choose: those it also gives to outgoing connections, before our program has bound it.
-    """
-    for port in random.sample(_QUIET_PORTS, len(_QUIET_PORTS)):
-        if _fault(port) is None:
-            return port
-    raise OperatorError(f"no free port from {_QUIET_PORTS.start} to {_QUIET_PORTS.stop} on {HOST}")
-
-
-def _fault(port: int) -> str | None:
-    """Say why a port cannot be listened on."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            return str(error.strerror)
-    return None
+        if why := fault(port):
+            raise OperatorError(f"port {port} cannot be used ({why}): choose another with {flag}")

@@ -17,7 +17,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.demo.plan import HOST, Plan
+from gateway.demo.plan import Plan, url
+from gateway.demo.ports import HOST
 from gateway.errors import OperatorError
 
 _ANSWER_WITHIN: Final = 2.0  # seconds
@@ -43,12 +44,12 @@ def valkey(plan: Plan, port: int) -> Program:
     return Program("valkey", [server, *listen, "--save", "", "--appendonly", "no", "--daemonize", "no"], {})
 
 
-def auth_service(plan: Plan) -> Program:
-    """Return the auth service."""
+def auth_service(plan: Plan, api_key: str) -> Program:
+    """Return the auth service, which tells the nodes whose tokens have ended."""
     return Program(
         "auth-service",
         [script("auth-service"), "serve", "--host", HOST, "--port", str(plan.auth_port)],
-        _auth_env(plan),
+        {**_auth_env(plan), "AUTH_GATEWAY_API_KEY": api_key},
     )
 
 
@@ -59,17 +60,13 @@ def nodes(plan: Plan, redis: str, api_key: str) -> Iterator[Program]:
         "GATEWAY_CLIENT__TOKEN__JWKS_PUBLIC_ENDPOINT": f"{plan.auth_url}/.well-known/jwks.json",
         "GATEWAY_CLIENT__ALLOWED_ORIGINS": json.dumps(plan.origins),
         "GATEWAY_HTTP_API__KEY": api_key,
+        "GATEWAY_SHUTDOWN__WINDOW": "2s",  # whoever presses Ctrl-C wants to see the end
         "GATEWAY_WEB__ENABLED": "true",
         "GATEWAY_WEB__DEMO_FILE": str((plan.directory / "demo.json").resolve()),
     }
     for name, port in plan.nodes.items():
         command = [script("gateway"), "serve", "--host", HOST, "--port", str(port)]
         yield Program(name, command, {**common, "GATEWAY_NODE__NAME": name})
-
-
-def signing_key(plan: Plan) -> Path:
-    """Return the file of the auth service's private key."""
-    return plan.directory / "signing_key.pem"
 
 
 async def add_users(plan: Plan, passwords: Mapping[str, str]) -> None:
@@ -148,6 +145,8 @@ def _without_password(url: str) -> str:
 def _auth_env(plan: Plan) -> dict[str, str]:
     return {
         "AUTH_DATABASE_URL": f"sqlite+aiosqlite:///{(plan.directory / 'auth.db').resolve()}",
-        "AUTH_KEY_FILE": str(signing_key(plan).resolve()),
+        "AUTH_KEY_DIR": str(plan.keys.resolve()),
         "AUTH_CORS_ORIGINS": json.dumps(plan.origins),
+        "AUTH_GATEWAY_URLS": json.dumps([url(port) for port in plan.nodes.values()]),
+        "AUTH_ACCESS_TOKEN_SECONDS": str(plan.token_seconds),
     }

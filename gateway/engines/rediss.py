@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gateway.engines.redis import create
+from gateway.engines.redis import check, create
 
-__all__ = ["create"]
+__all__ = ["check", "create"]

@@ -73,6 +73,13 @@ class Namespaces:
         name, boundary, _ = channel.removeprefix(PRIVATE).partition(":")
         return self.by_name.get(name) if boundary else self.without_namespace
 
+    def name(self, channel: Channel) -> str:
+        """Return the namespace as it may stand in a log: no text of a client's, `?` for an unknown one."""
+        if is_personal(channel):
+            return PERSONAL
+        name, boundary, _ = channel.removeprefix(PRIVATE).partition(":")
+        return (name if name in self.by_name else "?") if boundary else ""
+
 
 PERSONAL_OPTIONS: Final = ChannelOptions(presence=True)  # subscribed and published by the server
 
@@ -121,13 +128,18 @@ def overridden(options: ChannelOptions, override: Mapping[str, bool]) -> Channel
     return replace(options, **changes) if changes else options
 
 
-@dataclass(frozen=True, slots=True)
 class Standing:
-    """What permissions depend on: who asks, whether subscribed, and whether the server lets everybody do everything."""
+    """What permissions depend on: who asks, whether subscribed, and whether the server lets everybody do everything.
 
-    user: UserId
-    subscribed: bool = False
-    insecure: bool = False
+    Made for each publication of a client who is not subscribed, so it is the plainest of classes.
+    """
+
+    __slots__ = ("insecure", "subscribed", "user")
+
+    def __init__(self, user: UserId, subscribed: bool = False, insecure: bool = False) -> None:
+        self.user = user
+        self.subscribed = subscribed
+        self.insecure = insecure
 
 
 def may_subscribe(channel: Channel, options: ChannelOptions, who: Standing) -> bool:

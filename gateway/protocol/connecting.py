@@ -51,7 +51,7 @@ def verified(state: State, command: Connect, outcome: Outcome, now: float) -> li
         return _refuse(state, command.ref, failure(outcome))
     identity = outcome.identity
     if identity.ticket != command.ticket or identity.channel:
-        return state.end(INVALID_TOKEN)
+        return state.expel("connect", identity.channel)
     late = -1.0 if identity.expires_at is None else outcome.wall - identity.expires_at
     if late >= 0:
         # 110 is for good. A token let through by leeway is 109, or a client closed with 3005 could never come back.

@@ -6,55 +6,45 @@ keeps no table of what is under way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.disconnects import Disconnect
 from gateway.errors import EngineFault, ErrorReply, TokenError
-from gateway.protocol.messages import Command, Push, Reply
+from gateway.protocol.compact import PublishTo as PublishTo  # noqa: PLC0414 - a word of this vocabulary
+from gateway.protocol.compact import Send as Send  # noqa: PLC0414 - a word of this vocabulary
+from gateway.protocol.messages import Command
 from gateway.protocol.values import HistoryPage, HistoryQuery, PresenceStats, Published, PublishOptions
-from gateway.types import Channel, ClientInfo, ConnectionId, Identity, Position, Publication, UserId
+from gateway.types import Channel, ClientInfo, ConnectionId, Identity, Position, Publication, Record, UserId
 
 
-@dataclass(slots=True)
-class Send:
-    """Encode and put into the outbox. No outcome."""
-
-    message: Reply | Push
-
-
-@dataclass(slots=True)
-class Heartbeat:
+class Heartbeat(Record):
     """Ping the client in the way of its codec. No outcome."""
 
 
-@dataclass(slots=True)
-class Close:
+class Close(Record):
     """End the connection. No outcome: nothing reaches the session afterwards."""
 
     disconnect: Disconnect
 
 
-@dataclass(slots=True)
-class Verify:
+class Denied(Record):
+    """Write down that the client tried what it may not do. No outcome; the answer to it is an effect of its own.
+
+    `action`: the command's name; `namespace`: of the channel, `#` for a personal one, empty without one.
+    """
+
+    action: str
+    namespace: str = ""
+
+
+class Verify(Record):
     """Check a token for `command`. Outcome: Verified | TokenError | EngineFault (a ticket could not be claimed)."""
 
     command: Command
     token: str
 
 
-@dataclass(slots=True)
-class PublishTo:
-    """Publish. Outcome: Published | EngineFault."""
-
-    ref: int
-    channel: Channel
-    data: bytes
-    options: PublishOptions
-
-
-@dataclass(slots=True)
-class ReadHistory:
+class ReadHistory(Record):
     """Read history. Outcome: HistoryPage | EngineFault."""
 
     ref: int
@@ -62,8 +52,7 @@ class ReadHistory:
     query: HistoryQuery
 
 
-@dataclass(slots=True)
-class ReadPresence:
+class ReadPresence(Record):
     """Read who is there; `users_only`: for Members. Outcome: Members | EngineFault."""
 
     ref: int
@@ -71,16 +60,14 @@ class ReadPresence:
     users_only: bool
 
 
-@dataclass(slots=True)
-class ReadStats:
+class ReadStats(Record):
     """Count who is there. Outcome: PresenceStats | EngineFault."""
 
     ref: int
     channel: Channel
 
 
-@dataclass(slots=True)
-class Join:
+class Join(Record):
     """Subscribe (`gateway/joining.py`). Outcome: Joined | EngineFault | ErrorReply | Disconnect.
 
     `positioned`: keep a position. `since` set: recover. `recent`: that many newest publications when not recovered.
@@ -102,22 +89,19 @@ class Join:
     limit: int = 300  # of publications recovered
 
 
-@dataclass(slots=True)
-class Live:
+class Live(Record):
     """The reply that covers this subscription is enqueued: what was held back may follow. No outcome."""
 
     channel: Channel
 
 
-@dataclass(slots=True)
-class Leave:
+class Leave(Record):
     """Stop listening: hub at once, broker and presence in the background. No outcome."""
 
     channel: Channel
 
 
-@dataclass(slots=True)
-class Notify:
+class Notify(Record):
     """Publish to `#user` and ask whether anybody is there. Outcome: Notified | EngineFault."""
 
     ref: int
@@ -130,6 +114,7 @@ Effect: TypeAlias = (
     Send
     | Heartbeat
     | Close
+    | Denied
     | Verify
     | PublishTo
     | ReadHistory
@@ -142,23 +127,20 @@ Effect: TypeAlias = (
 )
 
 
-@dataclass(slots=True)
-class Verified:
+class Verified(Record):
     """The token is good; `wall` is the wall clock at that moment, to turn `expires_at` into a deadline."""
 
     identity: Identity
     wall: float
 
 
-@dataclass(slots=True)
-class Members:
+class Members(Record):
     """Everyone in a channel, by connection."""
 
     clients: dict[ConnectionId, ClientInfo]
 
 
-@dataclass(slots=True)
-class Joined:
+class Joined(Record):
     """The subscription stands at `position` (None without positions) with these publications, oldest first."""
 
     position: Position | None
@@ -166,8 +148,7 @@ class Joined:
     recovered: bool
 
 
-@dataclass(slots=True)
-class Notified:
+class Notified(Record):
     """The private message was published; somebody was there or not."""
 
     delivered: bool

@@ -10,9 +10,10 @@ from gateway.disconnects import (
     INSUFFICIENT_STATE,
     INVALID_TOKEN,
     UNSUBSCRIBED_EXPIRED,
+    UNSUBSCRIBED_INSUFFICIENT,
     Disconnect,
 )
-from gateway.errors import PERMISSION_DENIED, TOKEN_EXPIRED
+from gateway.errors import TOKEN_EXPIRED
 from gateway.protocol.effects import Effect, Outcome, Send, Verified, Verify
 from gateway.protocol.messages import ExpiringPush, Refresh, RefreshResult, SubRefresh, SubRefreshResult
 from gateway.protocol.state import (
@@ -25,8 +26,8 @@ from gateway.protocol.state import (
     reply,
     time_left,
 )
-from gateway.protocol.subscribing import unfit, unsubscribed
-from gateway.types import Channel, ClientInfo, Identity
+from gateway.protocol.subscribing import stand, unfit, unsubscribed
+from gateway.types import Channel, ClientInfo, Grant, Identity
 
 
 def plan(state: State, expires_at: float) -> None:
@@ -71,7 +72,7 @@ def refreshed(state: State, command: Refresh, outcome: Outcome, now: float) -> l
         return state.end(EXPIRED) if error is TOKEN_EXPIRED else reply(command.ref, error)
     disconnect = _unfit(state, outcome)
     if disconnect is not None:
-        return state.end(disconnect)
+        return state.expel("refresh") if disconnect is INVALID_TOKEN else state.end(disconnect)
     identity = outcome.identity
     _adopt(state, identity)
     plan(state, monotonic_expiry(identity.expires_at, outcome.wall, now))
@@ -86,19 +87,31 @@ def _unfit(state: State, token: Verified) -> Disconnect | None:
         return INVALID_TOKEN
     if identity.expires_at is not None and identity.expires_at <= token.wall:
         return EXPIRED
-    # the next connect subscribes to what the new token says
+    return None if _same_rights(state, identity) else INSUFFICIENT_STATE
+
+
+def _same_rights(state: State, identity: Identity) -> bool:
+    """Whether the new token grants what the connection was opened with. If not, the next connect makes it so."""
     before = state.identity.grants if state.identity is not None else {}
-    return None if identity.grants.keys() == before.keys() else INSUFFICIENT_STATE
+    if identity.grants.keys() != before.keys():
+        return False
+    standing = ((channel, state.subscriptions.get(channel)) for channel in before)
+    return all(it is None or _same_options(state, channel, it, identity.grants[channel]) for channel, it in standing)
+
+
+def _same_options(state: State, channel: Channel, subscription: Subscription, grant: Grant | None) -> bool:
+    options = state.policy.namespaces.options(channel)
+    return options is not None and stand(state, options, grant).options == subscription.options
 
 
 def _adopt(state: State, identity: Identity) -> None:
     """Take over what the new token says of the client; publications carry it from now on."""
     state.identity = identity
-    if identity.info == state.who.conn_info:
-        return
-    state.who = ClientInfo(state.who.user, state.client, identity.info)
-    for subscription in state.subscriptions.values():
-        _describe(state, subscription, subscription.who.chan_info)
+    if identity.info != state.who.conn_info:
+        state.who = ClientInfo(state.who.user, state.client, identity.info)
+    for channel, subscription in state.subscriptions.items():
+        grant = identity.grants.get(channel) if subscription.server else None
+        _describe(state, subscription, grant.info if grant is not None else subscription.who.chan_info)
 
 
 def _describe(state: State, subscription: Subscription, chan_info: bytes | None) -> None:
@@ -111,12 +124,15 @@ def sub_refresh(state: State, command: SubRefresh) -> list[Effect]:
     if not command.token:
         return state.end(BAD_REQUEST)
     if command.channel and command.channel not in state.subscriptions:
-        return reply(command.ref, PERMISSION_DENIED)
+        return state.deny(command.ref, "sub_refresh", command.channel)
     return [Verify(command, command.token)]
 
 
 def sub_refreshed(state: State, command: SubRefresh, outcome: Outcome, now: float) -> list[Effect]:
-    """Let a subscription live on with a new token; a wrong one ends the connection, an expired one is only refused."""
+    """Let a subscription live on with a new token; a wrong one ends the connection, an expired one is only refused.
+
+    One that changes the options of the channel counts from the next subscribe on, to which the client is sent.
+    """
     if is_invalid(outcome):
         return state.end(invalid_token(outcome))
     if not isinstance(outcome, Verified):
@@ -127,11 +143,16 @@ def sub_refreshed(state: State, command: SubRefresh, outcome: Outcome, now: floa
     if refusal is TOKEN_EXPIRED:
         return reply(command.ref, TOKEN_EXPIRED)
     if refusal is not None:
-        return state.end(INVALID_TOKEN)
+        return state.expel("sub_refresh", channel)
     subscription = state.subscriptions.get(channel)
     if subscription is None:
-        return reply(command.ref, PERMISSION_DENIED)
+        return state.deny(command.ref, "sub_refresh", channel)
     _describe(state, subscription, identity.grant.info if identity.grant else None)
     subscription.expires_at = monotonic_expiry(identity.expires_at, outcome.wall, now)
+    subscription.token = identity
+    state.by_token = True
     state.plan_expiry_of_subscriptions()
-    return reply(command.ref, SubRefreshResult(channel, time_left(identity.expires_at, outcome.wall)))
+    refreshed = reply(command.ref, SubRefreshResult(channel, time_left(identity.expires_at, outcome.wall)))
+    if subscription.server or _same_options(state, channel, subscription, identity.grant):
+        return refreshed
+    return [*refreshed, *unsubscribed(state, channel, UNSUBSCRIBED_INSUFFICIENT)]

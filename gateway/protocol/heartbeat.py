@@ -27,6 +27,13 @@ def beat(state: State, now: float) -> list[Effect]:
     return [Heartbeat()]
 
 
+def extend(state: State, now: float) -> None:
+    """Give the pong its whole time from now, if one is awaited."""
+    if state.pong_by < inf:
+        state.pong_by = now + state.policy.pong_timeout
+        state.reschedule()
+
+
 def pong(state: State) -> list[Effect]:
     """Take a pong; one nobody asked for is a fault, but WebSocket pong frames are allowed at any time."""
     if not state.pinged and state.policy.show_ping:

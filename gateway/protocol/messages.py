@@ -6,19 +6,19 @@ All `data` and info fields are raw JSON (bytes). `ref` is the wire id of a comma
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import msgspec
 
-from gateway.errors import ErrorReply
-from gateway.types import Channel, ClientInfo, ConnectionId, Position, Publication, UserId
+from gateway.protocol.compact import PublicationPush as PublicationPush  # noqa: PLC0414 - a word of this vocabulary
+from gateway.protocol.compact import Publish as Publish  # noqa: PLC0414 - a word of this vocabulary
+from gateway.protocol.compact import Reply as Reply  # noqa: PLC0414 - a word of this vocabulary
+from gateway.types import Channel, ClientInfo, ConnectionId, Position, Publication, Record, UserId
 
 # --- commands: the client asks
 
 
-@dataclass(slots=True)
-class Connect:
+class Connect(Record):
     """Identify. `subs` are recovery positions for server-side subscriptions; `personal`: also subscribe to `#user`."""
 
     ref: int
@@ -28,11 +28,10 @@ class Connect:
     data: bytes | None = None
     name: str = ""
     version: str = ""
-    subs: Mapping[Channel, Position] = field(default_factory=dict)
+    subs: Mapping[Channel, Position] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Subscribe:
+class Subscribe(Record):
     """Listen to a channel; `since` set = recover from there; else `recent` newest publications come with the reply."""
 
     ref: int
@@ -48,49 +47,35 @@ class Subscribe:
     tags_filter: bool = False  # a filter was sent; answered with 107
 
 
-@dataclass(slots=True)
-class Unsubscribe:
+class Unsubscribe(Record):
     """Stop listening; succeeds also when not subscribed."""
 
     ref: int
     channel: Channel
 
 
-@dataclass(slots=True)
-class Publish:
-    """Publish raw JSON into a channel."""
-
-    ref: int
-    channel: Channel
-    data: bytes
-
-
-@dataclass(slots=True)
-class Presence:
+class Presence(Record):
     """Ask who is in a channel, connection by connection."""
 
     ref: int
     channel: Channel
 
 
-@dataclass(slots=True)
-class PresenceStats:
+class PresenceStats(Record):
     """Ask how many connections and users are in a channel."""
 
     ref: int
     channel: Channel
 
 
-@dataclass(slots=True)
-class Members:
+class Members(Record):
     """Ask which users are in a channel, each once."""
 
     ref: int
     channel: Channel
 
 
-@dataclass(slots=True)
-class History:
+class History(Record):
     """Ask for kept publications; fields as in `HistoryQuery`."""
 
     ref: int
@@ -100,16 +85,14 @@ class History:
     reverse: bool = False
 
 
-@dataclass(slots=True)
-class Refresh:
+class Refresh(Record):
     """Present a new connection token before the old one ends."""
 
     ref: int
     token: str
 
 
-@dataclass(slots=True)
-class SubRefresh:
+class SubRefresh(Record):
     """Present a new subscription token; an empty channel means the one in the token."""
 
     ref: int
@@ -117,22 +100,19 @@ class SubRefresh:
     token: str
 
 
-@dataclass(slots=True)
-class Pong:
+class Pong(Record):
     """The answer to our ping."""
 
     ref: int = 0
 
 
-@dataclass(slots=True)
-class Ping:
+class Ping(Record):
     """A ping of the client's own (chat)."""
 
     ref: int
 
 
-@dataclass(slots=True)
-class Rpc:
+class Rpc(Record):
     """Call a method of the backend (none is configured: 108)."""
 
     ref: int
@@ -140,25 +120,23 @@ class Rpc:
     data: bytes
 
 
-@dataclass(slots=True)
-class Send:
+class Send(Record):
     """An asynchronous message to the backend, without a reply (none is configured: 3508)."""
 
     ref: int
     data: bytes
 
 
-@dataclass(slots=True)
-class Message:
-    """A private message to all connections of a user; `data` is raw JSON."""
+class Message(Record):
+    """A private message to all connections of a user; `data` is raw JSON, `forged` as in `Publish`."""
 
     ref: int
     to_user: UserId
     data: bytes
+    forged: bool = False
 
 
-@dataclass(slots=True)
-class Echo:
+class Echo(Record):
     """Send this frame back as it came."""
 
     ref: int
@@ -188,8 +166,7 @@ Command: TypeAlias = (
 # --- results: what a reply carries when it is not an error
 
 
-@dataclass(slots=True)
-class SubscribeResult:
+class SubscribeResult(Record):
     """A subscription stands. `publications` are oldest first; `ttl` in seconds, None = does not expire."""
 
     channel: Channel
@@ -204,8 +181,7 @@ class SubscribeResult:
     data: bytes | None = None
 
 
-@dataclass(slots=True)
-class ConnectResult:
+class ConnectResult(Record):
     """The connection is open. `ping`, `ttl` in seconds; `ttl` None = does not expire; `ping` 0 = no pings."""
 
     client: ConnectionId
@@ -218,28 +194,24 @@ class ConnectResult:
     subs: Sequence[SubscribeResult] = ()
 
 
-@dataclass(slots=True)
-class UnsubscribeResult:
+class UnsubscribeResult(Record):
     """The subscription is no more."""
 
     channel: Channel
 
 
-@dataclass(slots=True)
-class PublishResult:
+class PublishResult(Record):
     """The publication was taken by the broker."""
 
 
-@dataclass(slots=True)
-class PresenceResult:
+class PresenceResult(Record):
     """Everyone in a channel, by connection."""
 
     channel: Channel
     clients: Mapping[ConnectionId, ClientInfo]
 
 
-@dataclass(slots=True)
-class PresenceStatsResult:
+class PresenceStatsResult(Record):
     """How many are in a channel."""
 
     channel: Channel
@@ -247,16 +219,14 @@ class PresenceStatsResult:
     num_users: int
 
 
-@dataclass(slots=True)
-class MembersResult:
+class MembersResult(Record):
     """The users in a channel, sorted, each once."""
 
     channel: Channel
     users: Sequence[UserId]
 
 
-@dataclass(slots=True)
-class HistoryResult:
+class HistoryResult(Record):
     """Kept publications in the order asked for, and the top of the stream."""
 
     channel: Channel
@@ -264,8 +234,7 @@ class HistoryResult:
     top: Position
 
 
-@dataclass(slots=True)
-class RefreshResult:
+class RefreshResult(Record):
     """The connection lives on; `ttl` in seconds, None = does not expire."""
 
     client: ConnectionId
@@ -273,29 +242,25 @@ class RefreshResult:
     ttl: int | None
 
 
-@dataclass(slots=True)
-class SubRefreshResult:
+class SubRefreshResult(Record):
     """The subscription lives on; `ttl` in seconds, None = does not expire."""
 
     channel: Channel
     ttl: int | None
 
 
-@dataclass(slots=True)
-class PingResult:
+class PingResult(Record):
     """The answer to the client's own ping."""
 
 
-@dataclass(slots=True)
-class MessageResult:
+class MessageResult(Record):
     """A private message was published; `delivered`: the target had a live connection somewhere."""
 
     target: UserId
     delivered: bool
 
 
-@dataclass(slots=True)
-class EchoResult:
+class EchoResult(Record):
     """A frame that goes back as it came."""
 
     payload: bytes
@@ -319,27 +284,10 @@ Result: TypeAlias = (
 )
 
 
-@dataclass(slots=True)
-class Reply:
-    """The answer to command `ref`."""
-
-    ref: int
-    result: Result | ErrorReply
-
-
 # --- pushes: we tell
 
 
-@dataclass(slots=True)
-class PublicationPush:
-    """A publication in a channel the client listens to."""
-
-    channel: Channel
-    publication: Publication
-
-
-@dataclass(slots=True)
-class JoinPush:
+class JoinPush(Record):
     """Somebody came; `first`: this user's first connection in the channel."""
 
     channel: Channel
@@ -348,8 +296,7 @@ class JoinPush:
     time_ms: int = 0  # wall clock of the node that shows it
 
 
-@dataclass(slots=True)
-class LeavePush:
+class LeavePush(Record):
     """Somebody went; `last`: this user's last connection in the channel."""
 
     channel: Channel
@@ -358,8 +305,7 @@ class LeavePush:
     time_ms: int = 0
 
 
-@dataclass(slots=True)
-class UnsubscribePush:
+class UnsubscribePush(Record):
     """The server ended a subscription; `position`: up to where the client got everything."""
 
     channel: Channel
@@ -368,15 +314,13 @@ class UnsubscribePush:
     position: Position | None = None
 
 
-@dataclass(slots=True)
-class ExpiringPush:
+class ExpiringPush(Record):
     """The token ends in so many seconds."""
 
     seconds: int
 
 
-@dataclass(slots=True)
-class PingPush:
+class PingPush(Record):
     """Are you there? (application heartbeat)."""
 
 
@@ -391,13 +335,28 @@ class DisconnectClients(msgspec.Struct, frozen=True, kw_only=True, tag="disconne
     id: str
     user: str = ""
     client: str = ""
+    clients: tuple[str, ...] = ()  # more like `client`, which is given, too: a node that knows only that ends one
     session_id: str = ""
     whitelist: tuple[str, ...] = ()  # connection ids to spare
     code: int = 3503
     reason: str = "force disconnect"
 
 
-ControlCommand: TypeAlias = DisconnectClients
+class Revoke(msgspec.Struct, frozen=True, kw_only=True, tag="revoke"):
+    """Up to `until` every node bars the tokens that fit the one given field, and closes what they have opened."""
+
+    id: str
+    until: float  # wall clock
+    session_id: str = ""
+    token_id: str = ""
+    key_id: str = ""
+    user: str = ""
+    issued_before: int = 0  # of a user: tokens of that second and of earlier ones, and those that do not say
+    code: int = 3503
+    reason: str = "force disconnect"
+
+
+ControlCommand: TypeAlias = DisconnectClients | Revoke
 
 
 class Survey(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.protocol.channels import Namespaces
+from gateway.errors import ErrorReply
+from gateway.protocol.channels import ChannelOptions, Namespaces
+from gateway.types import Channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,8 @@ class Policy:
     channel_max_length: int = 255
     command_rate: float = 1000.0  # 0 = no limit
     command_burst: float = 5000.0
+    rejoin_rate: float = 1.0  # of channels that tell who comes and goes, once the client has left one; 0 = no limit
+    rejoin_burst: float = 30.0
     overload_grace: float = 5.0  # over the command rate for so long: 3013
     error_burst: int = 20  # so many malformed messages
     error_period: float = 60.0  # within this time: 3509
@@ -35,3 +39,4 @@ class Policy:
     gap_period: float = 0.0  # a second insufficient state within this time: 3010; 0 = never (the client decides)
     close_on_refusal: bool = False  # a refused connect ends in a close code: its clients know no error to it
     token_leeway: float = 30.0  # what the verifier forgives: ended this recently at connect is 109, longer ago 110
+    looked_up: dict[Channel, ChannelOptions | ErrorReply] = field(default_factory=dict, compare=False, repr=False)

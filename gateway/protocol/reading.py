@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.disconnects import BAD_REQUEST
 from gateway.errors import BAD_REQUEST as BAD_REQUEST_ERROR
-from gateway.errors import NOT_AVAILABLE, PERMISSION_DENIED, UNRECOVERABLE, ErrorReply
+from gateway.errors import NOT_AVAILABLE, UNRECOVERABLE, ErrorReply
 from gateway.protocol import messages
 from gateway.protocol.channels import may_read_history, may_read_presence
 from gateway.protocol.effects import Effect, Members, Outcome, ReadHistory, ReadPresence, ReadStats
 from gateway.protocol.state import State, channel_options, failure, reply
 from gateway.protocol.values import HistoryPage, HistoryQuery, PresenceStats
-from gateway.types import Channel
+
+_ACTIONS: Final = {
+    messages.Presence: "presence",
+    messages.PresenceStats: "presence_stats",
+    messages.Members: "members",
+}
 
 
 def presence(state: State, command: messages.Presence | messages.PresenceStats | messages.Members) -> list[Effect]:
     """Ask the presence store who, or how many, are in a channel."""
     if not command.channel:
         return state.end(BAD_REQUEST)
-    refusal = _presence_refusal(state, command.channel)
-    if refusal is not None:
-        return reply(command.ref, refusal)
+    options = channel_options(state, command.channel)
+    if isinstance(options, ErrorReply):
+        return reply(command.ref, options)
+    if not may_read_presence(options, state.standing(command.channel)):
+        return state.deny(command.ref, _ACTIONS[type(command)], command.channel)
+    if not options.presence:
+        return reply(command.ref, NOT_AVAILABLE)
     if isinstance(command, messages.PresenceStats):
         return [ReadStats(command.ref, command.channel)]
     return [ReadPresence(command.ref, command.channel, users_only=isinstance(command, messages.Members))]
-
-
-def _presence_refusal(state: State, channel: Channel) -> ErrorReply | None:
-    options = channel_options(state, channel)
-    if isinstance(options, ErrorReply):
-        return options
-    if not may_read_presence(options, state.standing(channel)):
-        return PERMISSION_DENIED
-    return None if options.presence else NOT_AVAILABLE
 
 
 def history(state: State, command: messages.History) -> list[Effect]:
@@ -42,7 +44,7 @@ def history(state: State, command: messages.History) -> list[Effect]:
     if isinstance(options, ErrorReply):
         return reply(command.ref, options)
     if not may_read_history(options, state.standing(command.channel)):
-        return reply(command.ref, PERMISSION_DENIED)
+        return state.deny(command.ref, "history", command.channel)
     if not options.keeps_history:
         return reply(command.ref, NOT_AVAILABLE)
     if command.reverse and command.since is not None and command.since.offset <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import TypeAlias, assert_never
 
@@ -34,9 +35,9 @@ from gateway.protocol.effects import (
     Verify,
 )
 from gateway.protocol.limits import RecentCount
-from gateway.protocol.messages import Command
+from gateway.protocol.messages import Command, Pong, Publish
 from gateway.protocol.state import Phase, State, Subscription, reply
-from gateway.types import Channel, Position
+from gateway.types import Channel, Identity, Position
 
 __all__ = ["Phase", "Session", "Subscription"]
 
@@ -67,9 +68,9 @@ class Session(State):
         if self.phase is not Phase.OPEN:
             return connecting.receive(self, command, now)
         bucket = self.bucket
-        if bucket is not None and not isinstance(command, messages.Pong) and not bucket.take(now):
+        if bucket is not None and type(command) is not Pong and not bucket.take(now):
             return self._overloaded(command, bucket.refusing(now))
-        return self._dispatch(command)
+        return self._dispatch(command, now)
 
     def resolve(self, effect: Effect, outcome: Outcome, now: float) -> list[Effect]:
         """Take what came of an effect that this session asked for."""
@@ -122,6 +123,10 @@ class Session(State):
         self.reschedule()
         return effects
 
+    def congested(self, now: float) -> None:
+        """Take note that the client is still taking what was sent before: our ping may not have reached it."""
+        heartbeat.extend(self, now)
+
     def insufficient(self, channel: Channel, position: Position | None, now: float) -> list[Effect]:
         """End a subscription of which publications are lost; `position`: up to where the client got everything."""
         subscription = self.subscriptions.get(channel)
@@ -142,19 +147,25 @@ class Session(State):
             return []
         return subscribing.unsubscribed(self, channel, reason)
 
+    def resting_on(self, barred: Callable[[Identity], messages.Revoke | None]) -> list[tuple[Channel, messages.Revoke]]:
+        """Return the channels whose subscription, standing or not yet, rests on a token that is barred, and by what."""
+        made = [*self.subscriptions.items(), *((channel, it.subscription) for channel, it in self.joining.items())]
+        tokens = ((channel, it.token) for channel, it in made if it.token is not None)
+        return [(channel, why) for channel, token in tokens if (why := barred(token)) is not None]
+
     def close(self) -> None:
         """Take note that the connection is gone."""
         self.phase = Phase.CLOSED
         self.deadline = inf
 
-    def _dispatch(self, command: Command) -> list[Effect]:
+    def _dispatch(self, command: Command, now: float) -> list[Effect]:
         match command:
-            case messages.Publish():
+            case Publish():
                 return publishing.publish(self, command)
             case messages.Subscribe():
-                return subscribing.subscribe(self, command)
+                return subscribing.subscribe(self, command, now)
             case messages.Unsubscribe():
-                return subscribing.unsubscribe(self, command)
+                return subscribing.unsubscribe(self, command, now)
             case messages.Presence() | messages.PresenceStats() | messages.Members():
                 return reading.presence(self, command)
             case messages.History():
@@ -174,7 +185,7 @@ class Session(State):
                 return reply(command.ref, messages.PingResult())
             case messages.Echo():
                 return reply(command.ref, messages.EchoResult(command.payload, command.text))
-            case messages.Pong():
+            case Pong():
                 return heartbeat.pong(self)
             case messages.Rpc():
                 return reply(command.ref, errors.NOT_AVAILABLE)

@@ -7,10 +7,10 @@ from enum import Enum
 from math import inf
 from typing import Final, TypeGuard
 
-from gateway.disconnects import INVALID_TOKEN, SERVER_ERROR, Disconnect, Unsubscribed
-from gateway.errors import INTERNAL, TOKEN_EXPIRED, UNKNOWN_CHANNEL, EngineFault, ErrorReply, TokenError
+from gateway.disconnects import INVALID_TOKEN, Disconnect, Unsubscribed
+from gateway.errors import INTERNAL, PERMISSION_DENIED, TOKEN_EXPIRED, UNKNOWN_CHANNEL, ErrorReply, TokenError
 from gateway.protocol.channels import ChannelOptions, Standing, bad_name
-from gateway.protocol.effects import Close, Effect, Outcome, Send
+from gateway.protocol.effects import Close, Denied, Effect, Outcome, Send
 from gateway.protocol.limits import RecentCount, TokenBucket
 from gateway.protocol.messages import Reply, Result, SubscribeResult
 from gateway.protocol.policy import Policy
@@ -19,6 +19,7 @@ from gateway.types import Channel, ClientInfo, ConnectionId, Identity, Position,
 TOKEN_ENDED: Final = 109  # codes of a TokenError; any other but these two means that the token is invalid
 NO_KEYS: Final = 100
 LONGEST_TTL: Final = 365 * 86_400
+LOOKED_UP: Final = 4096  # names whose options are remembered; clients make up names, so there is an end to it
 LONGEST_REASON: Final = 123  # bytes of a close frame that are left for it
 
 
@@ -48,6 +49,7 @@ class Subscription:
     watch: bool = False  # the client is shown joins and leaves
     may_publish: bool = False
     expires_at: float = inf
+    token: Identity | None = None  # the subscription token by which it stands, if it needed one
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class State:
 
     __slots__ = (
         "bucket",
+        "by_token",
         "client",
         "deadline",
         "ends_at",
@@ -93,6 +96,7 @@ class State:
         "pinged",
         "policy",
         "pong_by",
+        "rejoins",
         "subscriptions",
         "subscriptions_end_at",
         "version",
@@ -113,8 +117,10 @@ class State:
         self.who = ClientInfo(UserId(""), client)  # as others see the client
         self.subscriptions: dict[Channel, Subscription] = {}  # those that stand
         self.joining: dict[Channel, Joining] = {}  # those that do not yet
+        self.by_token = False  # a subscription was made by a token of its own
         self.opening: Opening | None = None
         self.bucket: TokenBucket | None = None
+        self.rejoins: TokenBucket | None = None  # from the first leave on
         self.malformations: RecentCount | None = None
         self.gaps: dict[Channel, float] | None = None  # when a position was last found insufficient
         self.ends_at = now + policy.stale_delay  # before it is open: stale; after: expired
@@ -134,6 +140,18 @@ class State:
         self.phase = Phase.CLOSED
         self.deadline = inf
         return [Close(disconnect)]
+
+    def deny(self, ref: int, action: str, channel: Channel | None = None) -> list[Effect]:
+        """Refuse with 103, and have it written down."""
+        return [self.denial(action, channel), Send(Reply(ref, PERMISSION_DENIED))]
+
+    def expel(self, action: str, channel: Channel | None = None) -> list[Effect]:
+        """Close because of a good token that is somebody else's or for something else, and have it written down."""
+        return [self.denial(action, channel), *self.end(INVALID_TOKEN)]
+
+    def denial(self, action: str, channel: Channel | None) -> Denied:
+        """Return what is to be written down of an attempt."""
+        return Denied(action, self.policy.namespaces.name(channel) if channel else "")
 
     def standing(self, channel: Channel) -> Standing:
         """Return what permissions in a channel depend on."""
@@ -164,8 +182,6 @@ def failure(outcome: Outcome) -> ErrorReply:
 
 def fatal(outcome: Outcome) -> Disconnect | None:
     """Return how a failed join ends the connection, None when an error reply will do."""
-    if isinstance(outcome, EngineFault) and outcome.kind == "timeout":
-        return SERVER_ERROR  # nobody knows what the broker did: only a new connection is clean
     return outcome if isinstance(outcome, Disconnect) else None
 
 
@@ -174,10 +190,22 @@ def channel_options(state: State, channel: Channel) -> ChannelOptions | ErrorRep
     subscription = state.subscriptions.get(channel)
     if subscription is not None:
         return subscription.options
-    options = state.policy.namespaces.options(channel)
+    looked_up = state.policy.looked_up
+    options = looked_up.get(channel)
+    if options is None:
+        options = _look_up(state.policy, channel)
+        if len(channel) <= state.policy.channel_max_length:  # or 4096 names could be as large as so many messages
+            if len(looked_up) >= LOOKED_UP:
+                looked_up.clear()
+            looked_up[channel] = options
+    return options
+
+
+def _look_up(policy: Policy, channel: Channel) -> ChannelOptions | ErrorReply:
+    options = policy.namespaces.options(channel)
     if options is None:
         return UNKNOWN_CHANNEL
-    return bad_name(channel, options, state.policy.channel_max_length) or options
+    return bad_name(channel, options, policy.channel_max_length) or options
 
 
 def is_invalid(outcome: Outcome) -> TypeGuard[TokenError]:

@@ -11,6 +11,7 @@ from gateway.errors import (
     NOT_AVAILABLE,
     PERMISSION_DENIED,
     TOKEN_EXPIRED,
+    TOO_MANY_REQUESTS,
     UNKNOWN_CHANNEL,
     UNRECOVERABLE,
     ErrorReply,
@@ -27,6 +28,7 @@ from gateway.protocol.channels import (
     overridden,
 )
 from gateway.protocol.effects import Effect, Join, Joined, Leave, Live, Outcome, Send, Verified, Verify
+from gateway.protocol.limits import TokenBucket
 from gateway.protocol.messages import Subscribe, SubscribeResult, Unsubscribe, UnsubscribePush, UnsubscribeResult
 from gateway.protocol.state import (
     Joining,
@@ -42,7 +44,7 @@ from gateway.protocol.state import (
 from gateway.types import Channel, ClientInfo, Grant, Position
 
 
-def subscribe(state: State, command: Subscribe) -> list[Effect]:
+def subscribe(state: State, command: Subscribe, now: float) -> list[Effect]:
     """Check what can be checked at once, then have the token verified or join."""
     if not command.channel:
         return state.end(BAD_REQUEST)
@@ -50,13 +52,21 @@ def subscribe(state: State, command: Subscribe) -> list[Effect]:
     if options is None:
         return reply(command.ref, UNKNOWN_CHANNEL)
     refusal = _refusal(state, command, options)
+    if refusal is None and _flaps(state, command, options, now):
+        refusal = TOO_MANY_REQUESTS
     if refusal is not None:
-        return reply(command.ref, refusal)
+        return _refuse(state, command, refusal)
     joining = _asked(state, command, options, None)
     state.joining[command.channel] = joining
     if command.token:
         return [Verify(command, command.token)]
     return [join(state, command.ref, command.channel, recent=command.recent)]
+
+
+def _refuse(state: State, command: Subscribe, refusal: ErrorReply) -> list[Effect]:
+    if refusal is PERMISSION_DENIED:
+        return state.deny(command.ref, "subscribe", command.channel)
+    return reply(command.ref, refusal)
 
 
 def _refusal(state: State, command: Subscribe, options: ChannelOptions) -> ErrorReply | None:
@@ -76,6 +86,12 @@ def _refusal(state: State, command: Subscribe, options: ChannelOptions) -> Error
     return refusal
 
 
+def _flaps(state: State, command: Subscribe, options: ChannelOptions, now: float) -> bool:
+    """Whether a client that has left comes back faster than others should be told; a token may tell them, too."""
+    told = options.join_leave or bool(command.token)
+    return told and state.rejoins is not None and not state.rejoins.take(now)
+
+
 def verified(state: State, command: Subscribe, outcome: Outcome, now: float) -> list[Effect]:
     """Go on with what the verifier said of a subscription token."""
     if command.channel not in state.joining:
@@ -88,9 +104,9 @@ def verified(state: State, command: Subscribe, outcome: Outcome, now: float) -> 
     else:
         refusal = PERMISSION_DENIED if is_invalid(outcome) else failure(outcome)
     if isinstance(refusal, Disconnect):
-        return state.end(refusal)
+        return state.expel("subscribe", command.channel)
     del state.joining[command.channel]
-    return reply(command.ref, refusal)
+    return _refuse(state, command, refusal)
 
 
 def unfit(state: State, channel: Channel, token: Verified) -> ErrorReply | Disconnect | None:
@@ -111,6 +127,8 @@ def _granted(state: State, command: Subscribe, token: Verified, now: float) -> l
     joining.ended = reserved.ended
     joining.ttl = time_left(token.identity.expires_at, token.wall)
     joining.subscription.expires_at = monotonic_expiry(token.identity.expires_at, token.wall, now)
+    joining.subscription.token = token.identity
+    state.by_token = True
     state.joining[command.channel] = joining
     return [join(state, command.ref, command.channel, recent=command.recent)]
 
@@ -210,10 +228,17 @@ def settle(joining: Joining, channel: Channel, outcome: Joined) -> SubscribeResu
     )
 
 
-def unsubscribe(state: State, command: Unsubscribe) -> list[Effect]:
-    """Stop listening; not being subscribed is no error, for a client may be behind."""
+def unsubscribe(state: State, command: Unsubscribe, now: float) -> list[Effect]:
+    """Stop listening; not being subscribed is no error, for a client may be behind.
+
+    The first leave of which others are told begins to count: before it, a client may come in wherever it likes.
+    """
     if not command.channel:
         return state.end(BAD_REQUEST)
+    subscription = state.subscriptions.get(command.channel)
+    policy = state.policy
+    if state.rejoins is None and policy.rejoin_rate and subscription is not None and subscription.options.join_leave:
+        state.rejoins = TokenBucket(rate=policy.rejoin_rate, burst=policy.rejoin_burst, now=now)
     result = UnsubscribeResult(command.channel)
     return [*leave(state, command.channel), *reply(command.ref, result)]
 

@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from gateway.types import ClientInfo, NodeId, Peer, Position, Publication
+import msgspec
 
-if TYPE_CHECKING:
-    from gateway.protocol.messages import Command
-
-
-@dataclass(slots=True)
-class PublishOptions:
-    """How to publish: `history_size` 0 = no history. Times in seconds; `time_ms` is the wall clock of this node."""
-
-    history_size: int = 0
-    history_ttl: float = 0.0
-    history_meta_ttl: float = 0.0
-    idempotency_key: str = ""
-    info: ClientInfo | None = None
-    tags: Mapping[str, str] | None = None
-    time_ms: int = 0
+from gateway.protocol.compact import Encoded as Encoded  # noqa: PLC0414 - a word of this vocabulary
+from gateway.protocol.compact import Published as Published  # noqa: PLC0414 - a word of this vocabulary
+from gateway.protocol.compact import PublishOptions as PublishOptions  # noqa: PLC0414 - a word of this vocabulary
+from gateway.types import NodeId, Peer, Position, Publication, Record
 
 
-@dataclass(slots=True)
-class Published:
-    """A publication was taken: its `position` (None without history); `duplicate` = the idempotency key was known."""
-
-    position: Position | None = None
-    duplicate: bool = False
-
-
-@dataclass(slots=True)
-class HistoryQuery:
+class HistoryQuery(Record):
     """Which publications to read.
 
     `limit` 0 = none (only the top), -1 = all. Forward: after `since` (or from the oldest). Reverse: before `since`
@@ -47,24 +26,21 @@ class HistoryQuery:
     meta_ttl: float = 0.0
 
 
-@dataclass(slots=True)
-class HistoryPage:
+class HistoryPage(Record):
     """Publications and the top of the stream, read in one atomic step. The epoch of `top` is never empty."""
 
     publications: Sequence[Publication]
     top: Position
 
 
-@dataclass(slots=True)
-class PresenceStats:
+class PresenceStats(Record):
     """How many connections, and how many different users, are in a channel."""
 
     num_clients: int
     num_users: int
 
 
-@dataclass(slots=True)
-class NodeInfo:
+class NodeInfo(Record):
     """One node as the others see it; `uptime` in seconds."""
 
     uid: NodeId
@@ -77,29 +53,18 @@ class NodeInfo:
     uptime: int = 0
 
 
-@dataclass(slots=True)
-class PresentedToken:
+class PresentedToken(Record):
     """A token that came with the handshake, and by which of the ways of the chat protocol page."""
 
     value: str
     way: Literal["header", "subprotocol", "ticket", "query"]
 
 
-@dataclass(slots=True)
-class Hello:
+class Hello(Record):
     """What a codec learns of the handshake. `query` holds no token; `anonymous`: no token is needed here."""
 
     peer: Peer
     room: str | None = None
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = msgspec.field(default_factory=dict)
     token: PresentedToken | None = None
     anonymous: bool = False
-
-
-@dataclass(slots=True)
-class Encoded:
-    """Payloads to send, and commands that the dialect itself gives next; `text` None = as the codec says."""
-
-    payloads: Sequence[bytes] = ()
-    commands: Sequence[Command] = ()
-    text: bool | None = None

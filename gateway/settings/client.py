@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from gateway.settings.durations import Seconds
 from gateway.settings.section import Section
-
-
-class TokenSettings(Section):
-    """How tokens are checked."""
-
-    jwks_public_endpoint: str = Field(default="", description="URL of the auth service's JWKS.")
-    hmac_secret_key: SecretStr = Field(
-        default=SecretStr(""), description="Shared secret for HS256, HS384 and HS512 tokens."
-    )
-    issuer: str = Field(default="", description="Required `iss`; empty: not checked.")
-    audience: str = Field(default="gateway", description="Required `aud`; empty: not checked.")
-    user_id_claim: str = Field(default="", pattern=r"^[a-zA-Z_]*$", description="Claim with the user id; empty: `sub`.")
-    leeway: Seconds = Field(default=30.0, le=300, description="Clock difference tolerated in `exp` and `nbf`.")
-
-    @field_validator("jwks_public_endpoint")
-    @classmethod
-    def _http(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            raise ValueError("should be an http:// or https:// URL")
-        return value
-
-    @property
-    def has_key(self) -> bool:
-        """Whether there is anything to verify a token with."""
-        return bool(self.jwks_public_endpoint or self.hmac_secret_key.get_secret_value())
+from gateway.settings.tokens import TokenSettings
 
 
 class PersonalChannelSettings(Section):
@@ -60,6 +36,10 @@ class ClientSettings(Section):
     channel_limit: int = Field(default=128, ge=1, le=100_000, description="Subscriptions of one connection.")
     command_rate: float = Field(default=1000.0, ge=0, description="Commands a second of one connection; 0: no limit.")
     command_burst: float = Field(default=5000.0, ge=1, description="Commands of one connection at once.")
+    rejoin_rate: float = Field(
+        default=1.0, ge=0, description="Joins that others see, a second of one connection that has left; 0: no limit."
+    )
+    rejoin_burst: float = Field(default=30.0, ge=1, description="Such joins at once, then error 111.")
     queue_max_size: int = Field(
         default=1_048_576,
         ge=65_536,
@@ -68,7 +48,16 @@ class ClientSettings(Section):
     )
     connection_limit: int = Field(default=0, ge=0, description="Connections of this node; 0: no limit.")
     connection_rate_limit: int = Field(
-        default=0, ge=0, description="New connections a second of this node; 0: no limit."
+        default=500, ge=0, description="New connections a second of this node, then 503; 0: no limit."
+    )
+    user_connection_limit: int = Field(
+        default=20, ge=0, description="Connections of one user on all nodes together, then 3504; 0: no limit."
+    )
+    user_connection_limit_closes: Literal["oldest", "newest"] = Field(
+        default="oldest", description="Which of a user's connections end at the limit: oldest or newest."
+    )
+    connect_when_engine_down: bool = Field(
+        default=True, description="Let clients in while Redis is away, for what works without; false: 503."
     )
     history_max_publication_limit: int = Field(
         default=300, ge=1, le=100_000, description="Publications in a history reply."

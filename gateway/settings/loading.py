@@ -16,11 +16,14 @@ from gateway.settings.channel import NamespaceSettings
 from gateway.settings.classify import classify, nearest, settable
 from gateway.settings.mapping import map_engine
 from gateway.settings.sources import Source, Tree, from_environ, from_file, from_flags, get, merge, put
+from gateway.settings.tokens import TokenSettings
 from gateway.settings.tree import Settings
+from gateway.settings.workers import worker_faults
 
 NO_KEY: Final = (
     "no key to check tokens with: set client.token.jwks_public_endpoint (the auth service's JWKS), or "
-    "client.token.hmac_secret_key (a shared secret), or client.insecure = true (for development only)"
+    "client.token.oidc_issuer (an OIDC issuer), or client.token.hmac_secret_key (a shared secret), or "
+    "client.insecure = true (for development only)"
 )
 _NAMESPACES: Final = "channel.namespaces"
 _SUBJECT: Final = re.compile(r"^(Input|Value error,|String) ")
@@ -77,7 +80,18 @@ def check(
         found.warnings.append("client.insecure: everybody may do everything; for development only")
     elif not settings.client.token.has_key:
         faults.append(NO_KEY)
+    faults.extend(worker_faults(settings))
+    found.warnings.extend(_dangers(settings.client.token))
     return Checked(settings, faults, found.warnings)
+
+
+def _dangers(token: TokenSettings) -> Iterator[str]:
+    for it in token.trusted:
+        if it.unguarded:
+            yield f"client.token: the keys of {it.name or 'the issuer'} come over http: whoever is in between can sign"
+    prefixes = [it.user_id_prefix for it in token.trusted]
+    if len(set(prefixes)) < len(prefixes):
+        yield "client.token.issuers: issuers with one user_id_prefix: equal user ids of theirs are one user"
 
 
 def _sort(source: Source, found: _Sorted) -> None:
@@ -144,4 +158,6 @@ def _invalid(error: ErrorDetails, sources: Sequence[Source]) -> str:
     label = next((it.label(key) for it in reversed(sources) if get(it.tree, field) is not None), key)
     if error["type"] in ("tuple_type", "list_type"):
         return f"{label}: should be a list (in a variable, one JSON value)"
+    if error["type"] == "extra_forbidden":
+        return f"{label}: no such setting"
     return f"{label}: {_SUBJECT.sub('', error['msg'])}"

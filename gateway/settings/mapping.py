@@ -38,5 +38,7 @@ def _url(theirs: Mapping[str, object]) -> str:
 def _address(value: object) -> str:
     addresses = [value] if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else []
     if len(addresses) > 1:
-        raise ValueError("engine.redis.address: one Redis server is supported")
+        raise ValueError(
+            "engine.redis.address: for several servers set engine.url to redis://host:port,redis://host:port"
+        )
     return str(addresses[0]) if addresses and addresses[0] else _DEFAULT

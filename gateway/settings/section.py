@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-from urllib.parse import urlsplit, urlunsplit
+import re
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -16,15 +16,15 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, hide_input_in_errors=True)
 
 
-def mask_password(url: str) -> str:
-    """Return the URL with the password in it, if any, replaced by stars."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return MASK
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{MASK}@{parts.netloc.rpartition('@')[2]}"))
+_NEXT_URL: Final = re.compile(r",(?=\s*[a-z][a-z0-9+.-]*://)")
+_LOGIN: Final = re.compile(r"(://[^:/?#@]*):.*@", re.DOTALL)  # to the last @: a password may hold what it should not
+_OPTION: Final = re.compile(r"([?&][^=&]*password=)[^&]*", re.IGNORECASE)
+
+
+def mask_password(urls: str) -> str:
+    """Return the URL, or several in a row, with all passwords replaced by stars."""
+    masked = (_LOGIN.sub(rf"\1:{MASK}@", _OPTION.sub(rf"\1{MASK}", url)) for url in _NEXT_URL.split(urls))
+    return ",".join(masked)
 
 
 SecretUrl = Annotated[str, Field(repr=False), PlainSerializer(mask_password, return_type=str, when_used="json")]

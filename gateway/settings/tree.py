@@ -22,12 +22,16 @@ class EngineSettings(Section):
     url: SecretUrl = Field(
         default="memory://",
         pattern=r"^[a-z][a-z0-9+.-]*://",
-        description="memory://, redis://host:6379/0, rediss://...",
+        description="memory://, redis://, several with commas, redis+sentinel://, redis+cluster://; rediss for TLS.",
     )
     prefix: str = Field(default="gateway", pattern=r"^[a-zA-Z0-9_-]{1,64}$", description="Starts every key in Redis.")
-    command_timeout: Seconds = Field(default=2.0, ge=0.1, le=60, description="For Redis to answer a command.")
+    command_timeout: Seconds = Field(default=1.5, ge=0.1, le=60, description="For Redis to answer a command.")
     subscribe_timeout: Seconds = Field(
         default=5.0, ge=0.1, le=60, description="For Redis to acknowledge a subscription."
+    )
+    epoch_salt: bool = Field(
+        default=True,
+        description="Begin history anew when Redis was restarted or a replica took over; false: it never loses writes.",
     )
 
 
@@ -46,9 +50,20 @@ class HttpServerSettings(Section):
         description="Port of /api, /metrics, /health, /docs; unset: the one port serves all.",
     )
     reuse_port: bool = Field(default=False, description="Share the port with other processes (SO_REUSEPORT).")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Nodes on the one port, each with an internal port of its own: internal_port, the next, and so on.",
+    )
     connections_per_ip: int = Field(default=200, ge=0, description="Connections from one address; 0: no limit.")
     trusted_proxies: tuple[str, ...] = Field(
         default=(), description="Addresses or networks whose X-Forwarded-For counts, such as 10.0.0.0/8."
+    )
+    memory_limit: int = Field(
+        default=0,
+        ge=0,
+        description="Bytes of a node; beyond 80 % newcomers get 503. 0: its share of the control group's limit.",
     )
     head_timeout: Seconds = Field(
         default=10.0, gt=0, le=300, description="From connect to the end of the request head."
@@ -92,7 +107,10 @@ class WebSocketSettings(Section):
     fragment_limit: int = Field(default=64, ge=1, le=10_000, description="Fragments in a client's message.")
     control_frame_rate: float = Field(default=10.0, gt=0, description="Pings and pongs a second of one connection.")
     stall_timeout: Seconds = Field(
-        default=10.0, ge=1, le=300, description="Without the client taking a byte, then 3008."
+        default=10.0,
+        ge=1,
+        le=300,
+        description="For a client with a full buffer to take 16 KiB, or what there is; then 3008.",
     )
     close_timeout: Seconds = Field(
         default=2.0, gt=0, le=60, description="For the client's close frame, then the link is cut."
@@ -139,7 +157,18 @@ class NodeSettings(Section):
 class ShutdownSettings(Section):
     """How the node stops."""
 
-    timeout: Seconds = Field(default=30.0, gt=0, le=3600, description="To close all connections after SIGTERM.")
+    delay: Seconds = Field(
+        default=0.0,
+        ge=0,
+        le=300,
+        description="Not ready and yet open to newcomers, until load balancers have noticed; 10s behind one.",
+    )
+    window: Seconds = Field(
+        default=30.0, ge=0, le=300, description="Over which all connections are moved away; 0s: at once."
+    )
+    timeout: Seconds = Field(
+        default=30.0, gt=0, le=3600, description="For the close handshakes after the window, then links are cut."
+    )
 
 
 class Settings(Section):

@@ -1,5 +1,7 @@
-"""Tokens: signatures against configured keys and an issuer's JWKS, claims, and a cache of what was found good."""
+"""Tokens: issuers whom we believe, their keys, what tokens say, and a cache of what was found good."""
 
+from gateway.tokens.claims import Rules
+from gateway.tokens.issuers import Trust
 from gateway.tokens.verifier import TokenVerifier
 
-__all__ = ["TokenVerifier"]
+__all__ = ["Rules", "TokenVerifier", "Trust"]

@@ -67,21 +67,32 @@ class TokenCache:
 
 
 class _Index:
-    """Name to digests, mostly one: tuples, because a set each would weigh more than the entries."""
+    """Name to digests. Mostly it is one, for which a set would weigh more than the entry; somebody may have thousands.
+
+    No call but `find` takes longer the more there are.
+    """
 
     def __init__(self) -> None:
-        self._digests: dict[str, tuple[bytes, ...]] = {}
+        self._digests: dict[str, bytes | set[bytes]] = {}
 
     def find(self, name: str) -> tuple[bytes, ...]:
-        return self._digests.get(name, ())
+        found = self._digests.get(name, ())
+        return (found,) if isinstance(found, bytes) else tuple(found)
 
     def add(self, name: str, digest: bytes) -> None:
-        if name:
-            self._digests[name] = (*self.find(name), digest)
+        if not name:
+            return
+        before = self._digests.setdefault(name, digest)
+        if isinstance(before, set):
+            before.add(digest)
+        elif before != digest:
+            self._digests[name] = {before, digest}
 
     def remove(self, name: str, digest: bytes) -> None:
-        rest = tuple(other for other in self.find(name) if other != digest)
-        if rest:
-            self._digests[name] = rest
-        else:
-            self._digests.pop(name, None)
+        before = self._digests.get(name)
+        if isinstance(before, set):
+            before.discard(digest)
+            if len(before) == 1:
+                self._digests[name] = before.pop()
+        elif before == digest:
+            del self._digests[name]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from gateway.tokens.members import check_once
 from gateway.tokens.refusals import expired, invalid
 from gateway.types import Channel, ConnectionId, Grant, Identity, UserId
 
 TICKET_SECONDS = 60.0  # as long as the claim on a ticket's one use is kept: a later use would find no claim
+LAST_SECOND = 253_402_300_799.0  # of the year 9999: what is later is in milliseconds, or means never
+
+# What some issuers sign beside access tokens, as JWTs without a type in the header, and write into the claims instead.
+_OTHER_TYPES = frozenset({"ID", "Refresh", "Offline", "Logout"})  # Keycloak; "Bearer" is an access token
+_LOGOUT = b"backchannel-logout"  # OpenID Connect Back-Channel Logout 1.0, section 2.4: a member of `events`
 
 
 class _Flag(msgspec.Struct):
@@ -45,6 +51,7 @@ class Claims(_Extras):
     sub: str | None = None
     exp: float | None = None
     nbf: float | None = None
+    iat: float | None = None
     expire_at: float | None = None
     iss: str | None = None
     aud: str | list[str] | None = None
@@ -54,36 +61,85 @@ class Claims(_Extras):
     client: str | None = None
     sid: str | None = None
     jti: str | None = None
+    typ: msgspec.Raw = msgspec.Raw()
+    at_hash: msgspec.Raw = msgspec.Raw()
+    events: msgspec.Raw = msgspec.Raw()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What claims must say. An empty issuer or audience is not checked; `leeway` in seconds."""
+    """What claims must say, and which are meant. An empty issuer or audience is not checked; times in seconds.
 
-    issuer: str
-    audience: str
-    leeway: float
-    user_id_claim: str
+    A claim is named as it stands there, or by the way to it: `realm_access.roles`. `user_id_prefix` goes in front of
+    every user id, so that users of several issuers are not taken for each other. `info_claims` make the `info` of a
+    token that has none. `max_age` counts from `iat`; 0: a token may be of any age.
+    """
+
+    issuer: str = ""
+    audience: str = "gateway"
+    leeway: float = 30.0
+    max_age: float = 0.0
+    user_id_claim: str = "sub"
+    user_id_prefix: str = ""
+    info_claims: Sequence[str] = ()
+    channels_claim: str = "channels"
+
+
+class _Issued(msgspec.Struct):
+    iss: str | None = None
+
+
+def issuer_named(payload: bytes) -> str:
+    """Return the `iss` of claims that nobody has vouched for yet. Raises TokenError (3500)."""
+    try:
+        return msgspec.json.decode(payload, type=_Issued).iss or ""
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise invalid("malformed claims") from None
 
 
 def read(payload: bytes, rules: Rules) -> Claims:
-    """Read claims. Raises TokenError (3500) and nothing else."""
+    """Read claims, those of other names too. Raises TokenError (3500) and nothing else."""
     try:
         payload.decode()  # a raw slice is passed on to others as it stands: it must be UTF-8
         claims = msgspec.json.decode(payload, type=Claims)
-        if rules.user_id_claim != "sub":
-            claims.sub = msgspec.json.decode(_member(payload, rules.user_id_claim), type=str | None)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        check_once(payload)
+        _rename(claims, payload, rules)
+    except (msgspec.DecodeError, RecursionError, ValueError):
         raise invalid("malformed claims") from None
+    if any(time is not None and time > LAST_SECOND for time in (claims.exp, claims.nbf, claims.iat, claims.expire_at)):
+        raise invalid("a time that never comes")
     return claims
 
 
+def _rename(claims: Claims, payload: bytes, rules: Rules) -> None:
+    if rules.user_id_claim != "sub":
+        claims.sub = msgspec.json.decode(_member(payload, rules.user_id_claim) or b"null", type=str | None)
+        if not claims.sub:  # somebody is named there by everybody else: this one is not meant to be nobody
+            raise invalid(f"no user in the claim {rules.user_id_claim!r}")
+    if claims.sub:
+        claims.sub = rules.user_id_prefix + claims.sub
+    if rules.channels_claim != "channels":
+        claims.channels = msgspec.json.decode(_member(payload, rules.channels_claim) or b"null", type=list[str] | None)
+    if rules.info_claims and not bytes(claims.info) and claims.b64info is None:
+        found = {name: msgspec.Raw(it) for name in rules.info_claims if (it := _member(payload, name))}
+        claims.info = msgspec.Raw(msgspec.json.encode(found) if found else b"")
+
+
 def _member(payload: bytes, name: str) -> bytes:
-    return bytes(msgspec.json.decode(payload, type=dict[str, msgspec.Raw]).get(name, b"null"))
+    """Return what stands under a name, or under a way of names with dots; nothing if there is nothing."""
+    if not payload.lstrip().startswith(b"{"):
+        return b""
+    members = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+    if name in members:
+        return bytes(members[name])
+    first, dot, rest = name.partition(".")
+    return _member(bytes(members[first]), rest) if dot and first in members else b""
 
 
 def check(claims: Claims, rules: Rules, *, aud_required: bool) -> None:
-    """Check issuer and audience. Raises TokenError (3500)."""
+    """Check that it is an access token of this issuer for this audience. Raises TokenError (3500)."""
+    if bytes(claims.typ)[1:-1].decode() in _OTHER_TYPES or bytes(claims.at_hash) or _LOGOUT in bytes(claims.events):
+        raise invalid("no access token")
     if rules.issuer and claims.iss != rules.issuer:
         raise invalid("issuer")
     if rules.audience and not _meant_for(rules.audience, claims.aud, required=aud_required):
@@ -97,17 +153,25 @@ def _meant_for(audience: str, aud: str | list[str] | None, *, required: bool) ->
 
 
 def good_until(claims: Claims, rules: Rules, *, ticket: bool, now: float) -> float:
-    """Return the wall clock time up to which the token may be presented. Raises TokenError (109; tickets also 3500)."""
-    if claims.nbf is not None and now < claims.nbf - rules.leeway:
+    """Return the wall clock time up to which the token may be presented. Raises TokenError (109; also 3500).
+
+    3500: a ticket without id, without end or for too long, and a token without `iat` where its age counts.
+    """
+    if any(time is not None and now < time - rules.leeway for time in (claims.nbf, claims.iat)):
         raise expired("not yet valid")
-    end = _ticket_end(claims, now) if ticket else _end(claims, rules)
+    end = _ticket_end(claims, now) if ticket else _end(claims, rules) + rules.leeway
     if now >= end:
         raise expired("past its end")
     return end
 
 
 def _end(claims: Claims, rules: Rules) -> float:
-    return math.inf if claims.exp is None else claims.exp + rules.leeway
+    end = math.inf if claims.exp is None else claims.exp
+    if not rules.max_age:
+        return end
+    if claims.iat is None:
+        raise invalid("no time of issue, where the age of tokens counts")
+    return min(end, claims.iat + rules.max_age)
 
 
 def _ticket_end(claims: Claims, now: float) -> float:
@@ -119,12 +183,12 @@ def _ticket_end(claims: Claims, now: float) -> float:
     return claims.exp
 
 
-def identity(claims: Claims, *, key_id: str, ticket: bool) -> Identity:
+def identity(claims: Claims, rules: Rules, *, key_id: str, ticket: bool) -> Identity:
     """Turn checked claims into an identity. Raises TokenError (3500)."""
     own = _grant(claims)
     return Identity(
         user=UserId(claims.sub or ""),
-        expires_at=_expires_at(claims),
+        expires_at=_expires_at(claims, rules),
         info=own.info,
         grants=_grants(claims),
         channel=Channel(claims.channel) if claims.channel else None,
@@ -134,12 +198,14 @@ def identity(claims: Claims, *, key_id: str, ticket: bool) -> Identity:
         session_id=claims.sid or "",
         token_id=claims.jti or "",
         key_id=key_id,
+        issued_at=claims.iat,
     )
 
 
-def _expires_at(claims: Claims) -> float | None:
+def _expires_at(claims: Claims, rules: Rules) -> float | None:
     if claims.expire_at is None:
-        return claims.exp
+        end = _end(claims, rules)
+        return None if end == math.inf else end
     return claims.expire_at if claims.expire_at > 0 else None
 
 

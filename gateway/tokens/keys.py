@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,8 +42,9 @@ _CURVES: Mapping[str, Algorithms] = {  # RFC 7518 section 3.4: one hash per curv
 _EDWARDS: Algorithms = {"EdDSA": OKPAlgorithm()}
 
 ASYMMETRIC = frozenset({*_RSA, *_EDWARDS, *(name for curve in _CURVES.values() for name in curve)})
+ALGORITHMS = ASYMMETRIC | _SECRET.keys()
 
-_RSA_BITS = 2048  # NIST SP 800-131A: less is broken
+_RSA_BITS = range(2048, 8193)  # NIST SP 800-131A: less is broken; more takes longer than a token is worth
 _PUBLIC_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
 _CANNOT_LOAD = (jwt.PyJWTError, ValueError, TypeError, KeyError, UnsupportedAlgorithm)
 
@@ -54,6 +56,12 @@ class Key:
     key_id: str
     algorithms: Algorithms
     material: Any  # what PyJWT's algorithms take: bytes or a public key of `cryptography`
+    until: float = math.inf  # wall clock from which on it vouches for nothing
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is a secret that its issuer shares with us alone."""
+        return self.algorithms is _SECRET
 
     def signed(self, algorithm: str, message: bytes, signature: bytes) -> bool:
         """Whether this key made the signature; False for an algorithm it is not meant for."""
@@ -61,10 +69,10 @@ class Key:
         return checker is not None and checker.verify(message, self.material, signature)
 
 
-def secret_key(secret: bytes) -> Key:
+def secret_key(secret: bytes, until: float = math.inf) -> Key:
     """Make the key of a shared secret. Raises OperatorError for what is plainly no secret, such as a public key."""
     try:
-        return Key("", _SECRET, _SECRET["HS256"].prepare_key(secret))
+        return Key("", _SECRET, _SECRET["HS256"].prepare_key(secret), until)
     except jwt.InvalidKeyError as error:
         raise OperatorError(f"the HMAC secret cannot be used: {error}") from None
 
@@ -134,14 +142,14 @@ def _for_signatures(jwk: Mapping[str, object]) -> bool:
 
 def _algorithms_for(material: object) -> Algorithms:
     match material:
-        case RSAPublicKey() if material.key_size >= _RSA_BITS:
+        case RSAPublicKey() if material.key_size in _RSA_BITS:
             return _RSA
         case EllipticCurvePublicKey() if material.curve.name in _CURVES:
             return _CURVES[material.curve.name]
         case Ed25519PublicKey() | Ed448PublicKey():
             return _EDWARDS
         case _:
-            raise ValueError("not an RSA key of 2048 bits or more, a NIST curve or an Edwards curve")
+            raise ValueError("not an RSA key of 2048 to 8192 bits, a NIST curve or an Edwards curve")
 
 
 def _thumbprint(jwk: Mapping[str, object]) -> str:

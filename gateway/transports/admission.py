@@ -1,14 +1,16 @@
-"""Who is let in before any ASGI code runs: connections per address and per node, their rate, draining, proxies."""
+"""Who is let in before any ASGI code runs: by address, number, rate, files and memory left; proxies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
 from gateway.errors import OperatorError
 from gateway.protocol.limits import TokenBucket
+from gateway.transports.headroom import Headroom
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -24,18 +26,32 @@ def answer(status: str, text: str, *headers: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a handshake goes no further: `label` of the counter `handshakes`, and the whole HTTP response."""
+    """Why a handshake goes no further: `label` of the counter `handshakes`, and whole HTTP responses.
+
+    The responses differ in Retry-After only: a herd that was refused in one second must not come back in one.
+    """
 
     label: str
-    response: bytes
+    responses: tuple[bytes, ...]
+
+    def choose(self) -> bytes:
+        """Return one of the responses."""
+        return random.choice(self.responses)  # noqa: S311 - spreads clients, keeps no secret
 
 
-TOO_MANY: Final = Refusal(
-    "limit_ip", answer("429 Too Many Requests", "too many connections from this address\n", "Retry-After: 10")
+def refusal(label: str, status: str, text: str, retry_after: range) -> Refusal:
+    """Build the responses, one for each number of seconds."""
+    return Refusal(label, tuple(answer(status, text, f"Retry-After: {seconds}") for seconds in retry_after))
+
+
+_UNAVAILABLE: Final = "503 Service Unavailable"
+TOO_MANY: Final = refusal(
+    "limit_ip", "429 Too Many Requests", "too many connections from this address\n", range(10, 21)
 )
-FULL: Final = Refusal("capacity", answer("503 Service Unavailable", "no room, try again\n", "Retry-After: 5"))
-TOO_FAST: Final = Refusal("capacity", answer("503 Service Unavailable", "too busy, try again\n", "Retry-After: 1"))
-DRAINING: Final = Refusal("draining", answer("503 Service Unavailable", "going down, try again\n", "Retry-After: 1"))
+FULL: Final = refusal("capacity", _UNAVAILABLE, "no room, try again\n", range(5, 16))
+TOO_FAST: Final = refusal("capacity", _UNAVAILABLE, "too busy, try again\n", range(1, 9))
+DRAINING: Final = refusal("draining", _UNAVAILABLE, "going down, try again\n", range(1, 4))
+OUT_OF_ORDER: Final = refusal("unavailable", _UNAVAILABLE, "out of order, try again\n", range(2, 11))
 
 
 class TrustedProxies:
@@ -76,14 +92,27 @@ class TrustedProxies:
 
 
 class Admission:
-    """Counts who is there and refuses who is too many. One per node; all limits 0 = none."""
+    """Counts who is there and refuses who is too many. One per node; all limits 0 = none.
 
-    def __init__(self, *, per_address: int = 200, total: int = 0, rate: float = 0.0) -> None:
+    `outages` names what nobody is let in without; empty = all is there.
+    """
+
+    def __init__(
+        self,
+        *,
+        per_address: int = 200,
+        total: int = 0,
+        rate: float = 0.0,
+        headroom: Headroom | None = None,
+        outages: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self.draining = False  # nobody is let in any more
         self.drained = False  # everybody was asked to leave; who is still there is told what they were
         self._per_address = per_address
         self._total = total
         self._rate = rate
+        self._headroom = headroom or Headroom()
+        self._outages = outages
         self._bucket: TokenBucket | None = None
         self._counts: dict[str, int] = {}
         self._open = 0
@@ -93,21 +122,21 @@ class Admission:
         """How many are admitted and not gone yet."""
         return self._open
 
-    def admit(self, address: str, now: float) -> Refusal | None:
+    def listen_to(self, descriptor: int, now: float) -> Refusal | None:
+        """Say why not even a request is read from a new socket of this number, or None."""
+        return None if self._headroom.requests_fit(descriptor, now) else FULL
+
+    def admit(self, address: str, now: float, descriptor: int = -1) -> Refusal | None:
         """Count one in, or say why not; `now` in seconds. Whoever is admitted must be released."""
-        if self.draining:
-            return DRAINING
         host = _host(address)
         count = self._counts.get(host, 0)
-        if address and 0 < self._per_address <= count:
-            return TOO_MANY
-        if 0 < self._total <= self._open:
-            return FULL
-        if self._rate and not self._in_time(now):
-            return TOO_FAST
-        self._counts[host] = count + 1
-        self._open += 1
-        return None
+        refused = self._closed() or self._crowded(count if address else -1, now, descriptor)
+        if refused is None and self._rate and not self._in_time(now):
+            refused = TOO_FAST
+        if refused is None:
+            self._counts[host] = count + 1
+            self._open += 1
+        return refused
 
     def release(self, address: str) -> None:
         """Count one out."""
@@ -118,6 +147,21 @@ class Admission:
         else:
             del self._counts[host]
         self._open -= 1
+
+    def _closed(self) -> Refusal | None:
+        """Say why nobody at all is let in."""
+        if self.draining:
+            return DRAINING
+        return OUT_OF_ORDER if self._outages() else None
+
+    def _crowded(self, count: int, now: float, descriptor: int) -> Refusal | None:
+        """Say what there is no room for; `count` are here from the same address, -1 = it has none."""
+        if 0 < self._per_address <= count:
+            return TOO_MANY
+        if 0 < self._total <= self._open:
+            return FULL
+        fits = self._headroom.upgrades_fit(descriptor, now) and self._headroom.memory_fits(now)
+        return None if fits else FULL
 
     def _in_time(self, now: float) -> bool:
         if self._bucket is None:

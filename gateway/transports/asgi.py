@@ -18,8 +18,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gateway.contracts.transport import Attach, Framing, Receiver
 from gateway.disconnects import INTERNAL_ERROR, TOO_BIG, Disconnect
+from gateway.transports.unattended import NOBODY, Initiator
 from gateway.transports.upgrade import request_id
-from gateway.transports.websocket import NOBODY, Initiator
 from gateway.types import Peer
 
 HIGH_WATER: Final = 65_536
@@ -144,12 +144,11 @@ class AsgiTransport:
 
     async def _read(self) -> None:
         while True:
-            await self._reading.wait()
             message = await self._websocket.receive()
-            await self._reading.wait()  # the receiver may have held meanwhile
             if message["type"] == "websocket.disconnect":
-                self._disconnected(message.get("code"))
+                self._disconnected(message.get("code"))  # though the receiver holds: it is let go
                 return
+            await self._reading.wait()
             if self._open:
                 self._take(message)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import Final
 
+from gateway.contracts.transport import Framing
 from gateway.disconnects import Disconnect
 
 _TEXT: Final = 0x81  # FIN and opcode 1
@@ -14,13 +14,10 @@ _SHORT: Final = 126  # up to here (not included) the length stands in the second
 _MEDIUM_END: Final = 1 << 16
 _REASON_SIZE: Final = 123  # what a close frame has room for after the code
 
-_medium = Struct("!BBH").pack
-_long = Struct("!BBQ").pack
-
 PING_FRAME: Final = b"\x89\x00"
 
 
-class WebSocketFraming:
+class WebSocketFraming(Framing):
     """Payloads to unmasked frames of a server."""
 
     name = "websocket"
@@ -34,10 +31,10 @@ class WebSocketFraming:
         length = len(payload)
         if length < _SHORT:
             return (self._text if text else self._binary)[length] + payload
-        first = _TEXT if text else _BINARY
+        first = b"\x81" if text else b"\x82"
         if length < _MEDIUM_END:
-            return _medium(first, 126, length) + payload
-        return _long(first, 127, length) + payload
+            return b"%b\x7e%b%b" % (first, length.to_bytes(2, "big"), payload)
+        return b"%b\x7f%b%b" % (first, length.to_bytes(8, "big"), payload)
 
 
 def close_frame(disconnect: Disconnect) -> bytes:

@@ -14,15 +14,15 @@ from uvicorn.server import ServerState
 from gateway.contracts.recorder import Recorder
 from gateway.contracts.transport import Attach
 from gateway.disconnects import INTERNAL_ERROR, Disconnect
-from gateway.transports.admission import Admission, answer
+from gateway.transports.admission import DRAINING, Admission, answer
+from gateway.transports.unattended import NOBODY
 from gateway.transports.upgrade import Scope, denial, switching
-from gateway.transports.websocket import NOBODY, TAKE_OVER, WebSocketTransport
+from gateway.transports.websocket import TAKE_OVER, WebSocketTransport
 from gateway.transports.wire import WebSocketLimits
 from gateway.types import Peer
 
 FORBIDDEN: Final = answer("403 Forbidden", "forbidden\n")
 FAILED: Final = answer("500 Internal Server Error", "internal server error\n")
-GOING_DOWN: Final = answer("503 Service Unavailable", "going down, try again\n", "Retry-After: 1")
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +90,7 @@ class Handshake(asyncio.Protocol):
         if self._phase is _Phase.ACCEPTED:
             self._unattended(INTERNAL_ERROR)
         elif self._phase is not _Phase.TAKEN:
-            self._refuse(GOING_DOWN)
+            self._refuse(DRAINING.choose())
 
     def abort(self) -> None:
         """Drop the link at once."""

@@ -11,7 +11,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.contracts.recorder import Recorder
-from gateway.transports.admission import Admission, TrustedProxies, answer
+from gateway.transports.admission import Admission, Refusal, TrustedProxies, answer
 from gateway.transports.handshake import Handshake
 from gateway.transports.upgrade import BAD_REQUEST, fault, request_id, values, websocket_scope
 from gateway.types import Peer
@@ -73,19 +73,27 @@ class HttpProtocol(HttpToolsProtocol):
     admission: ClassVar[Admission]
     proxies: ClassVar[TrustedProxies]
     recorder: ClassVar[Recorder]
+    guarded: ClassVar[bool]
     heads: ClassVar[Sweep]
     lingering: ClassVar[Sweep]
 
     url = b""
+    _descriptor = -1
     _head_size = 0
     _in_head = True
     _begun = False  # in this very read
     _refused = False  # answered for good: whatever comes is dropped
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Begin to count the time."""
+        """Begin to count the time; with the last files in use, say so and end it."""
         super().connection_made(transport)
-        self.heads.add(self)
+        sock = transport.get_extra_info("socket")
+        self._descriptor = -1 if sock is None else sock.fileno()
+        refusal = self.admission.listen_to(self._descriptor, asyncio.get_running_loop().time())
+        if refusal is not None and self.guarded:
+            self._turn_away(refusal)
+        else:
+            self.heads.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadlines."""
@@ -207,18 +215,22 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _admit(self, scope: dict[str, Any], early: bytes) -> None:
         address = scope["client"][0] if scope["client"] else ""
-        refusal = self.admission.admit(address, asyncio.get_running_loop().time())
+        refusal = self.admission.admit(address, asyncio.get_running_loop().time(), self._descriptor)
         if refusal is not None:
-            self.recorder.count("handshakes", refusal.label)
-            self._refused = True
-            self.transport.write(refusal.response)
-            self.transport.close()
+            self._turn_away(refusal)
             return
         peer = Peer(address, request_id(self.headers))
         handshake = cast("type[Handshake]", self.ws_protocol_class)(self.config, self.server_state, self.app_state)
         self.connections.discard(self)
         self.parser = None  # type: ignore[assignment] # as uvicorn does; it refers back to us
         handshake.begin(self.transport, scope, peer, early)
+
+    def _turn_away(self, refusal: Refusal) -> None:
+        """Answer and end at once: there is no room to linger."""
+        self.recorder.count("handshakes", refusal.label)
+        self._refused = True
+        self.transport.write(refusal.choose())
+        self.transport.close()
 
     def _refuse(self, response: bytes, label: str) -> None:
         """Answer and end; read on for a while, since closing with input unread would lose the answer."""
@@ -253,14 +265,18 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def http_protocol(
-    limits: HttpLimits, *, admission: Admission, proxies: TrustedProxies, recorder: Recorder
+    limits: HttpLimits, *, admission: Admission, proxies: TrustedProxies, recorder: Recorder, guarded: bool = True
 ) -> type[HttpProtocol]:
-    """Make the class that uvicorn takes as `http`; one per server, since it holds the server's deadlines."""
+    """Make the class that uvicorn takes as `http`; one per server, since it holds the server's deadlines.
+
+    Not `guarded`: a port that only operators reach, who are listened to until the last file is gone.
+    """
     rules = {
         "limits": limits,
         "admission": admission,
         "proxies": proxies,
         "recorder": recorder,
+        "guarded": guarded,
         "heads": Sweep(limits.head_timeout, HttpProtocol.head_expired),
         "lingering": Sweep(limits.linger, HttpProtocol.linger_expired),
     }

@@ -23,6 +23,7 @@ BAD_REQUEST: Final = answer("400 Bad Request", "bad request\n")
 BAD_KEY: Final = answer("400 Bad Request", "Sec-WebSocket-Key must be 16 bytes in base64, once\n")
 BAD_METHOD: Final = answer("405 Method Not Allowed", "a WebSocket begins with GET\n", "Allow: GET")
 BAD_HTTP: Final = answer("400 Bad Request", "a WebSocket needs HTTP/1.1\n")
+BAD_BODY: Final = answer("400 Bad Request", "the request for a WebSocket has no body\n")
 BAD_VERSION: Final = answer(
     "426 Upgrade Required", "WebSocket version 13 only\n", "Sec-WebSocket-Version: 13", "Upgrade: websocket"
 )
@@ -43,6 +44,8 @@ def fault(method: str, version: str, headers: Headers) -> bytes | None:
         return BAD_METHOD
     if version != "1.1":
         return BAD_HTTP
+    if _has_body(headers):
+        return BAD_BODY
     if values(headers, b"sec-websocket-version") != [b"13"]:
         return BAD_VERSION
     keys = values(headers, b"sec-websocket-key")
@@ -118,6 +121,12 @@ def denial(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> 
         phrase = ""
     first = f"HTTP/1.1 {status} {phrase}".encode("ascii")
     return b"\r\n".join((first, *(name + b": " + value for name, value in sent), b"", body))
+
+
+def _has_body(headers: Headers) -> bool:
+    """Whether somebody on the way could take what follows for a body, where we take it for frames."""
+    lengths = values(headers, b"content-length")
+    return bool(values(headers, b"transfer-encoding")) or any(length != b"0" for length in lengths)
 
 
 def _is_key(value: bytes) -> bool:

@@ -7,23 +7,27 @@ The handshake itself is ASGI and stands in `handshake.py`.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Literal, Protocol, cast
+from typing import Final, Protocol, cast
 
 import structlog
 from starlette.websockets import WebSocket
 
 from gateway.contracts.recorder import Recorder
-from gateway.contracts.transport import Attach, Framing, Receiver
+from gateway.contracts.transport import Attach, Framing, Receiver, Transport
 from gateway.disconnects import INTERNAL_ERROR, SERVICE_RESTART, SHUTDOWN, TOO_MANY_REQUESTS, Disconnect
 from gateway.transports.admission import Admission
+from gateway.transports.events import Answer, Ended, Event, Message
 from gateway.transports.frames import PING_FRAME, WebSocketFraming
-from gateway.transports.wire import Answer, Ended, Event, Message, WebSocketLimits, WireReader
+from gateway.transports.unattended import NOBODY, Initiator
+from gateway.transports.wire import WebSocketLimits, WireReader
 from gateway.types import Peer
 
 TAKE_OVER: Final = "gateway.take_over"  # the ASGI extension by which a route gives the socket away
 FRAMING: Final = WebSocketFraming()
 
-Initiator = Literal["client", "server", "network"]
+HEARD_OUT: Final = 4_194_304  # bytes of a client that was told to go; more than was under way is a flood
+FLOOD_GRACE: Final = 1.0  # seconds that somebody who floods has for the close frame
+
 log = structlog.get_logger(__name__)
 
 
@@ -46,27 +50,10 @@ async def serve(websocket: WebSocket, *, subprotocol: str | None, attach: Attach
     take_over(attach)
 
 
-class Unattended:
-    """The receiver of a link that nobody is attached to."""
+class WebSocketTransport(Transport):
+    """One live WebSocket: a Transport to its connection, to the event loop what asyncio.Protocol says.
 
-    def received(self, payload: bytes, text: bool) -> None:
-        """Drop it."""
-
-    def ponged(self) -> None:
-        """Drop it."""
-
-    def writable(self, yes: bool) -> None:
-        """Nobody writes."""
-
-    def lost(self, code: int | None, initiator: Initiator) -> None:
-        """Nobody is told."""
-
-
-NOBODY: Final = Unattended()
-
-
-class WebSocketTransport(asyncio.Protocol):
-    """One live WebSocket: a Transport to its connection, a Protocol to the event loop.
+    It is not derived from that: the loop asks for the calls, and a class with a base in Python has no compiled form.
 
     `writable` may be called from inside `write`. Frames that came in one read are held back, too, while reading is
     held.
@@ -78,11 +65,13 @@ class WebSocketTransport(asyncio.Protocol):
         "_connections",
         "_control_bytes",
         "_deadline",
+        "_dropped",
         "_held",
         "_holding",
         "_initiator",
         "_limits",
         "_link",
+        "_loop",
         "_open",
         "_reader",
         "_receiver",
@@ -99,12 +88,13 @@ class WebSocketTransport(asyncio.Protocol):
         peer: Peer,
         limits: WebSocketLimits,
         admission: Admission,
-        connections: set[asyncio.Protocol],
+        connections: set[object],
         recorder: Recorder,
     ) -> None:
         self.peer = peer
         self._recorder = recorder
         self._link = link
+        self._loop = asyncio.get_running_loop()
         self._limits = limits
         self._admission = admission
         self._connections = connections
@@ -114,11 +104,12 @@ class WebSocketTransport(asyncio.Protocol):
         self._holding = False
         self._held: list[Event] | None = None  # came in one read with the frame that made the receiver hold
         self._control_bytes = 0  # answers written since the write buffer was last seen empty
+        self._dropped = 0  # bytes that came after the end
         self._code: int | None = None
         self._initiator: Initiator = "network"
         self._deadline: asyncio.TimerHandle | None = None
         link.set_write_buffer_limits(high=limits.high_water)
-        link.set_protocol(self)
+        link.set_protocol(cast("asyncio.Protocol", self))
         connections.add(self)
 
     def attach(self, attach: Attach, early: bytes) -> None:
@@ -148,7 +139,7 @@ class WebSocketTransport(asyncio.Protocol):
         if hold:
             self._link.pause_reading()
         else:
-            asyncio.get_running_loop().call_soon(self._read_on)  # never inside a call of the connection
+            self._loop.call_soon(self._read_on)  # never inside a call of the connection
 
     def ping(self) -> None:
         """Send a WebSocket ping frame."""
@@ -179,7 +170,9 @@ class WebSocketTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes apart and hand over what they complete."""
         self._recorder.count("received_bytes", n=len(data))
-        self._deliver(self._reader.feed(data, asyncio.get_running_loop().time()))
+        if not self._open:
+            self._drop(len(data))
+        self._deliver(self._reader.feed(data, self._loop.time()))
 
     def eof_received(self) -> None:
         """The client ended its half: the event loop writes out what is buffered and closes; we bound that in time."""
@@ -224,14 +217,19 @@ class WebSocketTransport(asyncio.Protocol):
                 if self._holding:
                     self._held = events[index:]
                     return
-                kind = type(event)
-                if kind is Message:
+                if type(event) is Message:
                     if self._open:
-                        self._receiver.received(event.payload, event.text)  # type: ignore[union-attr] # by its kind
+                        self._receiver.received(event.payload, event.text)
                 else:
                     self._deliver_control(event)
         except Exception as error:  # noqa: BLE001 - root of the frame callbacks
             self._failed(error)
+
+    def _drop(self, size: int) -> None:
+        """Read on, for the client's close frame may be on its way; but a flood is not worth the time it takes."""
+        self._dropped += size
+        if self._dropped > HEARD_OUT:
+            self._link.pause_reading()  # whatever ended us has set the time of the abort
 
     def _deliver_control(self, event: Event) -> None:
         if isinstance(event, Ended):
@@ -270,9 +268,11 @@ class WebSocketTransport(asyncio.Protocol):
         if self._open:
             self._open = False
             self._code, self._initiator = ended.code, "client" if ended.by_client else "server"
+            grace = self._limits.close_timeout
             if not ended.by_client and ended.code == TOO_MANY_REQUESTS.code:
                 self._recorder.count("rate_limited", "control")
-            self._abort_after(self._limits.close_timeout)
+                grace = min(grace, FLOOD_GRACE)
+            self._abort_after(grace)
         self._link.write(ended.frame)
         if ended.by_client or not self._link.can_write_eof():
             self._link.close()
@@ -293,7 +293,7 @@ class WebSocketTransport(asyncio.Protocol):
     def _abort_after(self, grace: float) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = asyncio.get_running_loop().call_later(grace, self._give_up)
+        self._deadline = self._loop.call_later(grace, self._give_up)
 
     def _give_up(self) -> None:
         self._recorder.count("transport_aborts", "close_timeout")

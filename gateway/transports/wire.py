@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from struct import Struct
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
@@ -18,12 +17,12 @@ from websockets.speedups import apply_mask
 
 from gateway.disconnects import INVALID_UTF8, TOO_MANY_REQUESTS, Disconnect
 from gateway.protocol.limits import TokenBucket
+from gateway.transports.events import Answer, Ended, Event, Message, Ponged
 from gateway.transports.frames import close_frame
 
 _TEXT: Final = 0x81  # FIN and opcode 1
 _BINARY: Final = 0x82
 _CLOSE: Final = 0x88
-_PLAIN: Final = (_TEXT, _BINARY)  # final and not compressed
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
 _CONTROL: Final = 0x08  # the opcode bit that control frames share
@@ -32,9 +31,6 @@ _HEADER: Final = 2
 _KEY: Final = 4
 _OPCODES: Final = frozenset(int(opcode) for opcode in Opcode)
 _DATA: Final = frozenset((Opcode.CONT, Opcode.TEXT, Opcode.BINARY))
-
-_length16 = Struct("!H")
-_length64 = Struct("!Q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,41 +44,6 @@ class WebSocketLimits:
     high_water: int = 65_536  # of the write buffer: beyond it the receiver is told to stop
     control_backlog: int = 262_144  # replies to control frames that a client has not read
     close_timeout: float = 2.0  # a closed link that is not gone by then is aborted
-
-
-@dataclass(slots=True)
-class Message:
-    """One whole data message; text is valid UTF-8."""
-
-    payload: bytes
-    text: bool
-
-
-@dataclass(slots=True)
-class Answer:
-    """A frame to be written: the answer to a ping."""
-
-    frame: bytes
-
-
-@dataclass(slots=True)
-class Ponged:
-    """A pong frame arrived."""
-
-
-@dataclass(slots=True)
-class Ended:
-    """The conversation is over; nothing follows. `frame`: what is still to be written, perhaps nothing.
-
-    `by_client`: the client closed, or answered our close; otherwise it broke a rule and `code` is what we say of it.
-    """
-
-    code: int
-    by_client: bool
-    frame: bytes
-
-
-Event: TypeAlias = Message | Answer | Ponged | Ended
 
 
 class _State(Enum):
@@ -118,7 +79,7 @@ class WireReader:
                 need = stop - position
                 break
             first = whole[position]
-            if first in _PLAIN and start and self._plain():
+            if first in (_TEXT, _BINARY) and start and self._plain():  # final and not compressed
                 self._deliver(apply_mask(whole[start:stop], whole[start - _KEY : start]), first == _TEXT, events)
             else:
                 self._step(whole[position:stop], now, events)
@@ -135,7 +96,7 @@ class WireReader:
         self._state = _State.CLOSING
         return close_frame(disconnect)
 
-    def _join(self, data: bytes) -> bytes | bytearray:
+    def _join(self, data: bytes) -> bytes:
         """Return what is to be looked at: the tail and what came, or nothing while a frame is known to be short."""
         if not self._tail:
             return data
@@ -145,16 +106,16 @@ class WireReader:
             self._tail = tail
             return b""
         self._tail = b""
-        return tail
+        return bytes(tail)
 
-    def _keep(self, whole: bytes | bytearray, position: int, need: int) -> None:
+    def _keep(self, whole: bytes, position: int, need: int) -> None:
         self._tail = bytearray(memoryview(whole)[position:])
         self._need = need
 
     def _plain(self) -> bool:
         return self._fragments is None and self._state is _State.OPEN
 
-    def _measure(self, data: bytes | bytearray, position: int) -> tuple[int, int]:
+    def _measure(self, data: bytes, position: int) -> tuple[int, int]:
         """Return where the frame at `position` stops and where its payload starts.
 
         The start is 0 where the header alone is fed, because the machine fails on it: a reserved opcode, no mask, or
@@ -166,11 +127,13 @@ class WireReader:
         length = second & 0x7F
         start = position + _HEADER
         if length >= _SHORT:
-            size = _length16 if length == _SHORT else _length64
-            start += size.size
+            start += 2 if length == _SHORT else 8
             if start > len(data):
                 return start, 0
-            (length,) = size.unpack_from(data, position + _HEADER)
+            if length == _SHORT:
+                length = data[start - 2] << 8 | data[start - 1]
+            else:
+                length = int.from_bytes(data[start - 8 : start])
         if length > self._room:
             return start, 0
         start += _KEY
@@ -185,7 +148,7 @@ class WireReader:
                 return
         events.append(Message(payload, text))
 
-    def _step(self, frame: bytes | bytearray, now: float, events: list[Event]) -> None:
+    def _step(self, frame: bytes, now: float, events: list[Event]) -> None:
         """Feed exactly one frame (or a header that it fails on) to the machine."""
         if not self._afford(frame, now):
             self._end(TOO_MANY_REQUESTS, events)
@@ -199,14 +162,14 @@ class WireReader:
         for event in received:
             self._take(cast("Frame", event), answer, events)
         if self._plain():
-            self._machine = None
+            self._let_go()
 
     def _awake(self) -> ServerProtocol:
         if self._machine is None:
             self._machine = ServerProtocol(state=State.OPEN, max_size=self._limits.message_size)
         return self._machine
 
-    def _afford(self, frame: bytes | bytearray, now: float) -> bool:
+    def _afford(self, frame: bytes, now: float) -> bool:
         """Count what carries nothing: control frames other than close, and empty fragments."""
         limits = self._limits
         first = frame[0]
@@ -260,5 +223,17 @@ class WireReader:
 
     def _over(self, ended: Ended, events: list[Event]) -> None:
         self._state = _State.OVER
-        self._machine = self._fragments = None
+        self._fragments = None
+        self._let_go()
         events.append(ended)
+
+    def _let_go(self) -> None:
+        """Drop the machine so that nothing waits for the garbage collector.
+
+        Its parser refers back to it, and to the last frame with all that this carries; so does its exception.
+        """
+        machine, self._machine = self._machine, None
+        if machine is not None:
+            machine.parser.close()
+            if machine.parser_exc is not None:
+                machine.parser_exc.__traceback__ = None

@@ -1,18 +1,23 @@
-/** app.js: the demo page. Joins the account (auth.js), the connection (chat.js) and the document (view.js). */
+/** app.js: the demo page. Joins the account (auth.js), the connection (chat.js) and the document (view.js, sessions.js). */
 
 import { Account } from "./auth.js";
-import { Chat } from "./chat.js";
+import { Chat, SignedOut } from "./chat.js";
 import { inWords } from "./codes.js";
+import { loadConfig, nodeOf } from "./places.js";
+import { wireSessions } from "./sessions.js";
 import * as view from "./view.js";
 
 const FROM_NODE = "From the clock of the publishing node to the clock here";
 const $ = (id) => document.getElementById(id);
 
-const config = await loadConfig();
+const config = await loadConfig().catch((error) => {
+  view.showBanner("This node did not say where the auth service is (demo.json). Reload the page to try again.");
+  throw error;
+});
 const account = new Account(config.auth);
 const wanted = new URLSearchParams(location.search);
 const place = {
-  node: config.nodes.find(({ name }) => name === wanted.get("node")) ?? nodeOf(location.origin) ?? config.nodes[0],
+  node: config.nodes.find(({ name }) => name === wanted.get("node")) ?? nodeOf(config, location.origin) ?? config.nodes[0],
   room: wanted.get("room") || config.room,
 };
 let chat = null;
@@ -21,21 +26,6 @@ let users = new Set();
 let sending = new Map(); // key -> { text, target, line }
 let timings = []; // of our own messages, ms
 let [countdown, recount] = [0, 0]; // timers
-
-async function loadConfig() {
-  try {
-    return await (await fetch("demo.json")).json();
-  } catch (error) {
-    view.showBanner("This node did not say where the auth service is (demo.json). Reload the page to try again.");
-    throw error;
-  }
-}
-
-/** The node that served this page, also when the page was opened as localhost. */
-function nodeOf(origin) {
-  const { port } = new URL(origin);
-  return config.nodes.find(({ url }) => url === origin) ?? config.nodes.find(({ url }) => new URL(url).port === port);
-}
 
 // --- signing in and out
 
@@ -48,7 +38,6 @@ async function signIn(event) {
   try {
     if (event.submitter?.value === "register") await account.register(name, password);
     else await account.login(name, password);
-    enter();
   } catch (error) {
     view.showWrong(error.message);
   } finally {
@@ -56,11 +45,27 @@ async function signIn(event) {
   }
 }
 
-function signOut(wrong = "") {
+/** The cookie is not ours to drop: while the auth service is away, its user stays signed in and must know it. */
+async function signOut() {
+  await account.logout().catch(({ message }) => view.addNote(`You are still signed in. ${message}`, null, "problem"));
+}
+
+function onOut({ notice }) {
   leave();
   view.showState("stopped", "Not connected");
-  view.showDoor(wrong);
-  account.logout().catch(() => {}); // the tokens here are gone either way, those there end by themselves
+  view.showDoor(notice);
+}
+
+/** Sign in by what the browser has kept from the last time. */
+async function comeBack() {
+  try {
+    if (!(await account.restore())) view.showDoor();
+    view.showBanner();
+  } catch (error) {
+    if (error instanceof SignedOut) return; // onOut has shown the door
+    view.showBanner(`${error.message} We are trying again.`);
+    setTimeout(comeBack, 1000 + 2000 * Math.random());
+  }
 }
 
 // --- being in a room
@@ -71,7 +76,7 @@ function enter() {
   view.clearLog();
   view.showRoom(account.name);
   showPlace();
-  chat = new Chat({ url: place.node.url, room: place.room, token: (fresh) => account.token(fresh) });
+  chat = new Chat({ url: place.node.url, room: place.room, token: (stale) => account.token(stale) });
   chat
     .on("state", onState)
     .on("welcome", onWelcome)
@@ -232,7 +237,8 @@ function timed(took) {
 function onState(news) {
   clearInterval(countdown);
   const { state, code, reason } = news;
-  if (state === "stopped" && code === 3500) return signOut(`${inWords(code, reason)}. Please sign in again.`);
+  // an operator may have ended the connection, or somebody the session: the auth service knows
+  if (state === "stopped" && (code === 3500 || code === 3503)) account.confirm().catch(() => {});
   link = state === "connecting" ? { ...link, state } : news; // while we try again, the banner still says why
   if (state === "waiting") countDown(news.delay);
   else view.showState(state, { open: `Connected to ${place.node.name}`, connecting: "Connecting", stopped: "Not connected" }[state]);
@@ -265,7 +271,9 @@ function hurry() {
 // --- wiring
 
 $("sign-in").addEventListener("submit", signIn);
-$("sign-out").addEventListener("click", () => signOut());
+$("sign-out").addEventListener("click", signOut);
+wireSessions(account);
+account.on("in", enter).on("out", onOut);
 $("hurry").addEventListener("click", hurry);
 $("newer").addEventListener("click", view.toEnd);
 $("composer").addEventListener("submit", submit);
@@ -296,5 +304,5 @@ addEventListener("online", () => {
   chat?.hurry();
 });
 
-if (account.name) enter();
-else view.showDoor(config.auth ? "" : "This node was not told where the auth service is: nobody can sign in here.");
+if (config.auth) comeBack();
+else view.showDoor({ title: "Nobody can sign in here", text: "This node was not told where the auth service is." });

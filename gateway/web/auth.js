@@ -1,108 +1,245 @@
 /**
- * auth.js: one signed-in user of the auth service. Keeps the tokens and hands out one that is still good.
+ * auth.js: the signed-in user of the auth service, the same in all windows of this browser. No DOM.
  *
  *   const account = new Account("http://127.0.0.1:8001");
- *   await account.login("alice", password);
+ *   account.on("in", ({ name }) => enter(name)).on("out", ({ notice }) => showTheForm(notice));
+ *   if (!(await account.restore())) showTheForm(); // which calls account.login(name, password)
  *   const token = await account.token();
  *
- * The tokens live in sessionStorage: each tab is its own sign-in, a reload keeps it, closing the tab ends it.
+ * Events, each with one object:
+ *   in      { name }     somebody is signed in, here or in another window; or somebody else than before
+ *   out     { notice }   nobody is signed in any more: { title, text } if its user should be told why, else null
+ *
+ * The access token is kept in memory only. The refresh token is in a cookie that no script can read; it is good for one
+ * use, so one window at a time uses it, under a lock, and tells the others what it got.
  */
 
 import { SignedOut } from "./chat.js";
 
 const SECOND = 1000;
-const MARGIN = 30 * SECOND; // a token that ends sooner is not worth connecting with
+const MARGIN = 30 * SECOND; // a token that ends sooner is not worth connecting with,
+const SHARE = 0.25; // or when this part of its life is left, if that is less
+
+const ELSEWHERE = {
+  title: "Signed out elsewhere",
+  text: "This session was ended from another device, or the password was changed. Sign in to go on.",
+};
+const ENDED = { title: "Your sign-in has ended", text: "You were away for long, or signed out elsewhere. Sign in to go on." };
+const EVERYWHERE = { title: "Signed out everywhere", text: "All sessions of this account have ended." };
+const OTHER_WINDOW = { title: "Signed out", text: "You signed out in another window." };
 
 /** The auth service said no; `message` is fit to show. */
 export class Refused extends Error {
-  constructor(status, message) {
-    super(message);
+  constructor({ status, code, message, wait }) {
+    super(inWords(status, code, message, wait));
     this.status = status;
+    this.code = code;
   }
 }
 
 export class Account {
+  name = ""; // empty: nobody is signed in
   #url;
-  #storage;
-  #refreshing = null;
+  #listeners = new Map();
+  #windows = new BroadcastChannel("account");
+  #token = "";
+  #lasts = 0; // the token's whole life in ms, and when it ends
+  #endsAt = 0;
+  #csrf = ""; // shows the auth service that it is us who send the cookie
+  #renewing = null;
 
-  constructor(url, storage = sessionStorage) {
+  constructor(url) {
     this.#url = url;
-    this.#storage = storage;
+    this.#windows.onmessage = ({ data }) => this.#hear(data);
   }
 
-  get name() {
-    return this.#read().name ?? "";
+  on(event, listener) {
+    this.#listeners.set(event, [...(this.#listeners.get(event) ?? []), listener]);
+    return this;
   }
 
-  async login(name, password) {
-    const answer = await this.#post("/login", { username: name, password });
-    this.#write({ name, ...answer });
+  /** Sign in by the cookie. Resolves to false if there is none; throws SignedOut, after `out`, if it is not good any more. */
+  async restore() {
+    return this.#alone(async () => {
+      if (this.name) return true; // another window has just told us
+      this.#csrf = await this.#askCsrf();
+      if (!this.#csrf) return false;
+      await this.#renew(ENDED);
+      return true;
+    });
   }
 
-  async register(name, password) {
-    await this.#post("/register", { username: name, password });
-    await this.login(name, password);
+  async login(username, password) {
+    await this.#alone(async () => this.#share(await this.#post("/login", { username, password })));
   }
 
-  /** Forget the tokens here, and have the auth service forget them too. */
-  async logout() {
-    const { refresh_token } = this.#read();
-    this.#storage.removeItem("account");
-    if (refresh_token) await this.#post("/logout", { refresh_token });
+  async register(username, password) {
+    await this.#post("/register", { username, password });
+    await this.login(username, password);
   }
 
-  /** Resolve to an access token; `fresh`: not the one we have. Throws SignedOut when the user must sign in again. */
-  async token(fresh = false) {
-    const { access_token, ends_at } = this.#read();
-    if (access_token && !fresh && Date.now() + MARGIN < ends_at) return access_token;
-    this.#refreshing ??= this.#refresh().finally(() => (this.#refreshing = null)); // a refresh token is good for one use
-    return this.#refreshing;
+  /** End this session, or with `all` every session of this user. Throws, and all stays as it is, if that cannot be done. */
+  async logout({ all = false } = {}) {
+    await this.#alone(async () => {
+      try {
+        await this.#byCookie("/logout", { all });
+      } catch (error) {
+        if (!isOver(error)) throw error;
+      }
+      this.#leave(all ? EVERYWHERE : null, all ? EVERYWHERE : OTHER_WINDOW);
+    });
   }
 
-  async #refresh() {
-    const { name, refresh_token } = this.#read();
-    if (!refresh_token) throw new SignedOut("You are not signed in.");
+  /**
+   * Resolve to an access token that is not `stale`: one that was refused, or is about to end.
+   * Throws SignedOut, after `out`, when the user must sign in again; anything else means: not now.
+   */
+  async token(stale = "") {
+    if (this.#isGood(stale)) return this.#token;
+    this.#renewing ??= this.#alone(() => (this.#isGood(stale) ? null : this.#renew(ELSEWHERE))).finally(() => (this.#renewing = null));
+    await this.#renewing;
+    return this.#token;
+  }
+
+  /** Ask the auth service whether we are still signed in: `out` follows if not. */
+  async confirm() {
+    await this.token(this.#token);
+  }
+
+  /** The live sessions of this user, the latest first. */
+  async sessions() {
+    const { sessions } = await this.#byToken("GET", "/sessions");
+    return sessions.toSorted((one, other) => other.used_at - one.used_at);
+  }
+
+  async endSession(id) {
+    await this.#byToken("DELETE", `/sessions/${encodeURIComponent(id)}`);
+  }
+
+  /** Every other session of this user ends. */
+  async changePassword(old_password, new_password) {
+    await this.#byToken("POST", "/password", { old_password, new_password });
+  }
+
+  // --- one account in all windows
+
+  /** Run while no other window does the like. Without a lock to be had the auth service forgives a second use for some seconds. */
+  async #alone(act) {
+    return navigator.locks ? navigator.locks.request("account", act) : act();
+  }
+
+  #isGood(stale) {
+    const margin = Math.min(MARGIN, this.#lasts * SHARE);
+    return this.#token !== "" && this.#token !== stale && Date.now() + margin < this.#endsAt;
+  }
+
+  /** Use the cookie. `notice` is for the case that the session behind it has ended. */
+  async #renew(notice) {
+    if (!this.name && notice !== ENDED) throw new SignedOut("You are not signed in.");
     try {
-      const answer = await this.#post("/refresh", { refresh_token });
-      this.#write({ name, refresh_token, ...answer });
-      return answer.access_token;
+      this.#share(await this.#byCookie("/refresh", {}));
     } catch (error) {
-      if (!(error instanceof Refused) || error.status >= 429) throw error; // not now: the caller tries again
-      this.#storage.removeItem("account");
-      throw new SignedOut("Your sign-in has ended. Please sign in again.");
+      if (!isOver(error)) throw error; // not now: the caller tries again
+      this.#leave(notice, notice);
+      throw new SignedOut(notice.title);
     }
   }
 
-  async #post(path, body) {
+  #share({ user, access_token, csrf_token, expires_in }) {
+    const news = { user, access_token, csrf_token, lasts: expires_in * SECOND, endsAt: Date.now() + expires_in * SECOND };
+    this.#windows.postMessage(news);
+    this.#adopt(news);
+  }
+
+  #leave(here, there) {
+    this.#windows.postMessage({ user: "", notice: there });
+    this.#forget(here);
+  }
+
+  #hear(news) {
+    if (news.user) this.#adopt(news);
+    else if (this.name) this.#forget(news.notice);
+  }
+
+  #adopt({ user, access_token, csrf_token, lasts, endsAt }) {
+    const before = this.name;
+    [this.name, this.#token, this.#csrf, this.#lasts, this.#endsAt] = [user, access_token, csrf_token, lasts, endsAt];
+    if (before !== user) this.#emit("in", { name: user });
+  }
+
+  #forget(notice) {
+    this.name = this.#token = this.#csrf = "";
+    this.#emit("out", { notice });
+  }
+
+  #emit(event, detail) {
+    for (const listener of this.#listeners.get(event) ?? []) listener(detail);
+  }
+
+  // --- the auth service
+
+  async #askCsrf() {
+    return (await this.#post("/csrf")).csrf_token ?? "";
+  }
+
+  /** Another page may have used the cookie, so that ours has another CSRF token by now: then once more with that one. */
+  async #byCookie(path, body) {
+    try {
+      return await this.#post(path, body, { "X-CSRF-Token": this.#csrf });
+    } catch (error) {
+      if (error.code !== "csrf_failed") throw error;
+      this.#csrf = await this.#askCsrf();
+      return this.#post(path, body, { "X-CSRF-Token": this.#csrf });
+    }
+  }
+
+  async #byToken(method, path, body) {
+    const ask = (token) => this.#ask(method, path, body, { Authorization: `Bearer ${token}` });
+    const token = await this.token();
+    try {
+      return await ask(token);
+    } catch (error) {
+      if (error.code !== "invalid_token") throw error;
+      return ask(await this.token(token));
+    }
+  }
+
+  async #post(path, body = {}, headers = {}) {
+    return this.#ask("POST", path, body, headers);
+  }
+
+  async #ask(method, path, body, headers) {
     let response;
     try {
       response = await fetch(this.#url + path, {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify(body),
+        method,
+        headers: { "Content-Type": "application/json", "X-Requested-With": "browser", ...headers },
+        body: body && JSON.stringify(body),
+        credentials: "include",
+        keepalive: true, // so that a page that is reloaded in this moment still gets its new cookie
         signal: AbortSignal.timeout(10 * SECOND),
       });
     } catch {
       throw new Error(`The auth service at ${this.#url} does not answer.`);
     }
     const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Refused(response.status, inWords(response.status, answer.error?.message));
-    return answer;
-  }
-
-  #read() {
-    return JSON.parse(this.#storage.getItem("account") ?? "{}");
-  }
-
-  #write({ name, access_token, refresh_token, expires_in }) {
-    const ends_at = Date.now() + expires_in * SECOND;
-    this.#storage.setItem("account", JSON.stringify({ name, access_token, refresh_token, ends_at }));
+    if (response.ok) return answer;
+    throw new Refused({ status: response.status, wait: response.headers.get("Retry-After"), ...answer.error });
   }
 }
 
-function inWords(status, message) {
-  if (status === 401) return "Name or password is wrong.";
-  if (status === 429 || status === 503) return "The auth service is busy. Please wait a moment.";
+/** Whether this answer means that there is no session any more. */
+function isOver(error) {
+  return error instanceof Refused && (error.status === 401 || error.code === "csrf_failed");
+}
+
+function inWords(status, code, message, wait) {
+  if (code === "invalid_credentials") return "Name or password is wrong.";
+  if (status === 429) return `Too many attempts. Please wait ${wait ? inTime(wait) : "a moment"}.`;
+  if (status === 503) return "The auth service is busy. Please wait a moment.";
   return message ? `${message[0].toUpperCase()}${message.slice(1)}.` : `The auth service answered with ${status}.`;
+}
+
+function inTime(seconds) {
+  return seconds < 90 ? `${seconds} s` : `${Math.ceil(seconds / 60)} minutes`;
 }

@@ -7,7 +7,7 @@
  *   const chat = new Chat({
  *     url: "ws://127.0.0.1:8000",             // any node: they are all the same
  *     room: "lobby",
- *     token: async (fresh) => "<jwt>",        // `fresh`: the last one was refused or is about to end
+ *     token: async (stale) => "<jwt>",        // not `stale`, if given: it was refused or is about to end
  *   });
  *   chat.on("message", (m) => console.log(m.sender, m.content));
  *   chat.open();
@@ -27,6 +27,7 @@
  *   users      { users }                                 who is in the room, on all nodes
  *   left       { room }                                  the server took us out of the room
  *   gap        {}                                        messages were lost that the server no longer keeps
+ *   refreshed  { expires_in }                            the link lives on with a newer token
  *   error      { code, message, request }
  *
  * `key` is what say() and whisper() returned; `took` is the time from there to the answer in ms.
@@ -35,6 +36,7 @@ const SECOND = 1000;
 const SILENCE = 25 * SECOND; // then we ask: a browser does not show us the server's WebSocket pings
 const ANSWER_WITHIN = 8 * SECOND; // to that, and to a new connection
 const SETTLED = 30 * SECOND; // a link that lived this long makes the next back-off start anew
+const RENEW_AGAIN = 3 * SECOND; // a token, when there was none to be had
 const REMEMBERED = 1000; // ids
 /** Full jitter: anything from 0 to the ceiling, so that the clients of a lost node do not come back as one wave. */
 export function backoff(attempt, random = Math.random) {
@@ -57,12 +59,10 @@ export class Chat {
   #socket = null;
   #generation = 0; // of the link; what an older one still has to say is not heard
   #attempt = 0;
-  #openedAt = 0;
-  #heardAt = 0;
-  #askedAt = 0;
-  #retry = 0; // timers
-  #pulse = 0;
-  #freshToken = false;
+  #openedAt = 0; #heardAt = 0; #askedAt = 0;
+  #retry = 0; #pulse = 0; #renewal = 0; // timers
+  #token = ""; // the link's
+  #stale = ""; // refused by the node
   #refusals = 0;
   #lastId = "";
   #seen = new Set();
@@ -118,7 +118,7 @@ export class Chat {
     const generation = this.#generation;
     this.#setState("connecting", { attempt: this.#attempt });
     try {
-      const token = await this.#options.token(this.#freshToken);
+      const token = await this.#options.token(this.#stale);
       if (generation === this.#generation) this.#dial(token);
     } catch (error) {
       if (generation !== this.#generation) return;
@@ -128,10 +128,12 @@ export class Chat {
   }
 
   #dial(token) {
+    this.#token = token;
     const target = new URL(`/ws/${this.#options.room}`, this.#options.url.replace(/^http/, "ws"));
     if (this.#lastId) target.searchParams.set("since", this.#lastId); // the server sends exactly what we missed
-    // A browser cannot set headers on a WebSocket. The subprotocol list is the place that no log keeps.
-    const socket = new WebSocket(target, ["chat", `bearer.${token}`]);
+    const socket = new WebSocket(target, ["chat"]);
+    // A browser cannot set headers on a WebSocket. The first message is the place that no log of any proxy keeps.
+    socket.onopen = () => socket.send(JSON.stringify({ type: "auth", token }));
     socket.onmessage = (event) => this.#receive(JSON.parse(event.data));
     socket.onclose = (event) => this.#lost(event.code, event.reason);
     this.#socket = socket;
@@ -143,9 +145,10 @@ export class Chat {
   #abandon(code) {
     this.#generation += 1;
     clearTimeout(this.#retry);
+    clearTimeout(this.#renewal);
     clearInterval(this.#pulse);
     if (!this.#socket) return;
-    this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
     this.#socket.close(code);
     this.#socket = null;
   }
@@ -153,7 +156,7 @@ export class Chat {
   #lost(code, reason) {
     this.#abandon();
     if (this.state === "open" && performance.now() - this.#openedAt >= SETTLED) this.#attempt = 0;
-    this.#freshToken = code === 3500;
+    this.#stale = code === 3500 ? this.#token : "";
     if (isFinal(code) && (code !== 3500 || this.#refusals++ > 0)) this.#stop(code, reason); // 3500: once more, newly signed
     else this.#wait(code, reason);
   }
@@ -219,7 +222,7 @@ export class Chat {
       case "private_chat_message": return this.#emit("private", message);
       case "private_chat_sent": return this.#emit("sent", { ...message, ...this.#confirm((it) => it.target === message.target) });
       case "users": return this.#users(message);
-      case "expiring": return this.#renew();
+      case "expiring": return this.#renewSoon(message.in);
       case "error": return this.#refused(message);
       default: return this.#emit(message.type, message); // system, gap, and whatever a newer server may say
     }
@@ -228,7 +231,7 @@ export class Chat {
   #welcome(message) {
     this.#openedAt = performance.now();
     this.#refusals = 0;
-    this.#freshToken = false;
+    this.#stale = "";
     this.user = message.user;
     this.#setState("open");
     this.#emit("welcome", { ...message, resumed: this.#lastId !== "" });
@@ -263,14 +266,23 @@ export class Chat {
     this.#emit("users", { users });
   }
 
-  /** Put a new token in place without reconnecting. If that fails the server says so when the old one ends. */
+  /** Not at once: tokens of the same second would all be renewed in the same second, and there is some time left. */
+  #renewSoon(seconds) {
+    clearTimeout(this.#renewal);
+    this.#renewal = setTimeout(() => this.#renew(), seconds * SECOND * (0.1 + 0.2 * Math.random()));
+  }
+
+  /** Put a newer token in place without reconnecting. */
   async #renew() {
     const generation = this.#generation;
     try {
-      const token = await this.#options.token(true);
-      if (generation === this.#generation) this.#send({ type: "auth", token });
+      const token = await this.#options.token(this.#token);
+      if (generation !== this.#generation) return;
+      this.#token = token;
+      this.#send({ type: "auth", token });
     } catch (error) {
-      this.#emit("error", { code: 0, message: error.message, request: "auth" });
+      if (generation !== this.#generation || error instanceof SignedOut) return; // the server ends the link, and says why
+      this.#renewal = setTimeout(() => this.#renew(), RENEW_AGAIN * (0.5 + Math.random()));
     }
   }
 

@@ -26,10 +26,15 @@ export function inMilliseconds(ms) {
 
 // --- the two faces of the page
 
-export function showDoor(wrong = "") {
+/** Show the form; `notice` says why it is shown: { title, text }. */
+export function showDoor(notice = null) {
   $("room").hidden = $("me").hidden = true;
   $("door").hidden = false;
-  showWrong(wrong);
+  $("notice").hidden = !notice;
+  $("notice-title").textContent = notice?.title ?? "";
+  $("notice-text").textContent = notice?.text ?? "";
+  $("password").value = "";
+  showWrong("");
   ($("name").value ? $("password") : $("name")).focus();
 }
 
@@ -37,6 +42,7 @@ export function showRoom(user) {
   $("door").hidden = true;
   $("room").hidden = $("me").hidden = false;
   $("me-name").textContent = user;
+  $("name").value = $("name").value || user;
   $("password").value = "";
   $("text").focus();
 }
@@ -56,7 +62,7 @@ export function showPlaces(nodes, here, room) {
       const link = element("a", "", `Open a window on ${name}`);
       link.href = `?${new URLSearchParams({ node: name, room })}`;
       link.target = "_blank";
-      link.rel = "noopener"; // a window of its own: another user can sign in there
+      link.rel = "noopener";
       return link;
     }),
   );
@@ -70,7 +76,7 @@ export function showState(state, text) {
   $("send").setAttribute("aria-disabled", String(state !== "open"));
 }
 
-export function showBanner(text, button = "") {
+export function showBanner(text = "", button = "") {
   if ($("banner-text").textContent !== text) $("banner-text").textContent = text;
   $("banner").hidden = !text;
   $("hurry").hidden = !button;

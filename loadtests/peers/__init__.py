@@ -1,1 +1,1 @@
-"""Servers of others' making, started by the bench and measured in the same run."""
+"""Servers of others' making, started by the kit and measured in the same run as ours."""

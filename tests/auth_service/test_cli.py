@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import io
+import json
 import os
 import signal
 import socket
@@ -12,38 +12,28 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import typer
 
 from auth_service import cli, server
 from auth_service.app import create_app
 from auth_service.errors import OperatorError
 from auth_service.settings import AuthSettings
+from auth_service.variables import PASSWORD_VARIABLE
 from gateway.errors import TokenError
-from gateway.tokens import TokenVerifier
+from gateway.tokens import Rules, TokenVerifier, Trust
+from tests.auth_service.commands.commanding import SECONDS, command, run
 from tests.auth_service.conftest import PASSWORD, bearer
 from tests.support.clock import ManualClock
 from tests.support.recorder import MemoryRecorder
 
-SECONDS = 60  # for a process to start on a machine under load
-
-
-def run(cwd: Path, *arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `auth-service` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "auth_service", *arguments],
-        cwd=cwd,
-        input=stdin,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+pytestmark = pytest.mark.usefixtures("logs")
 
 
 @asynccontextmanager
@@ -60,15 +50,18 @@ async def serving(cwd: Path, *arguments: str) -> AsyncIterator[tuple[asyncio.sub
     finally:
         if process.returncode is None:
             process.kill()
-        await process.communicate()
+        _, logged = await process.communicate()
+        sys.stderr.write(logged.decode())  # so that what must not be logged is looked for
 
 
 async def test_a_process_serves_users_whose_tokens_the_gateway_takes(tmp_path: Path) -> None:
     """Users added by the command log in over a real socket; the gateway accepts their tokens by the JWKS alone."""
     added = run(tmp_path, "user", "add", "alice", "--password-stdin", "--if-missing", stdin=f"{PASSWORD}\n")
-    assert (0, "alice: added\n", "") == (added.returncode, added.stdout, added.stderr)
+    assert (0, "alice: added\n") == (added.returncode, added.stdout)
+    assert ["database.migrated", "auth.audit"] == [json.loads(line)["event"] for line in added.stderr.splitlines()]
     async with serving(tmp_path) as (process, url), httpx.AsyncClient(base_url=url, trust_env=False) as client:
-        assert 0o600 == (tmp_path / "auth_key.pem").stat().st_mode & 0o777
+        assert 0 == (await asyncio.to_thread(run, tmp_path, "health", "--url", url)).returncode
+        assert 0o600 == (tmp_path / "auth_keys" / "first.pem").stat().st_mode & 0o777
         assert 0o600 == (tmp_path / "auth.db").stat().st_mode & 0o777
         pair = (await client.post("/login", json={"username": "alice", "password": PASSWORD})).json()
         whose = bearer(pair["access_token"])
@@ -82,9 +75,10 @@ async def test_a_process_serves_users_whose_tokens_the_gateway_takes(tmp_path: P
 
 
 async def _gateway_takes(jwks_url: str, access: str, ticket: str, subscription: str) -> None:
-    make = functools.partial(
-        TokenVerifier, jwks_url=jwks_url, clock=ManualClock(wall=time.time()), recorder=MemoryRecorder()
-    )
+    def make(**rules: Any) -> TokenVerifier:
+        trust = Trust(rules=Rules(**rules), jwks_url=jwks_url)
+        return TokenVerifier(trust, clock=ManualClock(wall=time.time()), recorder=MemoryRecorder())
+
     async with make(issuer="auth-service") as verifier:
         identity = await verifier.verify(access)
         assert ("alice", False, None) == (identity.user, identity.ticket, identity.channel)
@@ -107,19 +101,6 @@ def test_a_process_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert (1, "", line) == (ended.returncode, ended.stdout, ended.stderr)
 
 
-def _main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """Run the command in this process and return its exit code."""
-    monkeypatch.setattr(sys, "argv", ["auth-service", *arguments])
-    before = os.umask(0o077)
-    try:
-        cli.main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    finally:
-        os.umask(before)
-    return 0
-
-
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -128,8 +109,8 @@ def _main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
             ["serve", "--port", "0", "--database", "sqlite:////nowhere/at/all.db"],
             "auth-service: the database sqlite+aiosqlite:////nowhere/at/all.db cannot be opened: unable to open",
         ),
-        (["serve", "--port", "0", "--key", "file/key.pem"], "auth-service: the key file file/key.pem cannot be read"),
-        (["user", "add", "a b", "--password-stdin"], "auth-service: user 'a b': username: String should match"),
+        (["serve", "--port", "0", "--keys", "file/keys"], "auth-service: the key directory file/keys cannot be read"),
+        (["user", "add", "a b", "--password-stdin"], "auth-service: user 'a b': a name is 1 to 64 of A-Z"),
         (["user", "add", "alice", "bob", "--password-stdin"], "auth-service: standard input ended before"),
     ],
 )
@@ -143,9 +124,8 @@ def test_what_the_operator_can_mend_is_one_line(
     """Exit code 1 and a line that says what is wrong."""
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("auth_service.log.configure", lambda: None)
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PASSWORD}\n"))
-    assert 1 == _main(monkeypatch, *arguments)
+    assert 1 == command(monkeypatch, *arguments)
     errors = capsys.readouterr().err.splitlines()
     assert 1 == len(errors)
     assert errors[0].startswith(line)
@@ -157,13 +137,13 @@ def test_users_are_added(
     """Several at once from standard input; again only with --if-missing; or by variable, or by prompt."""
     database = ["--database", settings.database_url]
     monkeypatch.setattr(sys, "stdin", io.StringIO("password-1\npassword-2\n"))
-    assert 0 == _main(monkeypatch, "user", "add", "alice", "bob", "--password-stdin", *database)
-    monkeypatch.setenv(cli.PASSWORD_VARIABLE, "password-3")
-    assert 1 == _main(monkeypatch, "user", "add", "alice", *database)
-    assert 0 == _main(monkeypatch, "user", "add", "alice", "carol", "--if-missing", *database)
-    monkeypatch.delenv(cli.PASSWORD_VARIABLE)
+    assert 0 == command(monkeypatch, "user", "add", "alice", "bob", "--password-stdin", *database)
+    monkeypatch.setenv(PASSWORD_VARIABLE, "password-3")
+    assert 1 == command(monkeypatch, "user", "add", "alice", *database)
+    assert 0 == command(monkeypatch, "user", "add", "alice", "carol", "--if-missing", *database)
+    monkeypatch.delenv(PASSWORD_VARIABLE)
     monkeypatch.setattr("typer.prompt", lambda text, **_: f"{text} password")
-    assert 0 == _main(monkeypatch, "user", "add", "dave", *database)
+    assert 0 == command(monkeypatch, "user", "add", "dave", *database)
     seen = capsys.readouterr()
     assert ["alice: added", "bob: added", "alice: exists", "carol: added", "dave: added"] == seen.out.splitlines()
     assert "auth-service: user 'alice' exists; --if-missing leaves it as it is\n" == seen.err
@@ -172,12 +152,39 @@ def test_users_are_added(
     connection.close()
 
 
-@pytest.mark.parametrize("words", [[], ["serve"], ["user"], ["user", "add"]])
-def test_help_teaches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    """Every command explains itself; those that do something show an example."""
-    assert 0 == _main(monkeypatch, *words, "--help")
+def commands(group: Any, *before: str) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each command that does something."""
+    for name, each in group.commands.items():
+        if hasattr(each, "commands"):
+            yield from commands(each, *before, name)
+        else:
+            yield (*before, name)
+
+
+EVERY = list(commands(typer.main.get_command(cli.cli)))
+
+
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_teaches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], option: str
+) -> None:
+    """Every command explains itself and shows an example that begins like it."""
+    assert 0 == command(monkeypatch, *words, option)
+    shown = capsys.readouterr().out.partition("Examples:\n")[2]
+    assert " ".join(("auth-service", *words)) in shown
+
+
+@pytest.mark.parametrize("words", [[], ["user"], ["sessions"], ["keys"]])
+def test_help_lists_the_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """All of a group, with a line for each."""
+    assert 0 == command(monkeypatch, *words, "-h")
     text = capsys.readouterr().out
-    assert ("Examples:\n    auth-service" in text) == (words in (["serve"], ["user", "add"]))
+    for each in EVERY:
+        if list(each[: len(words)]) == words:
+            assert f"\n  {each[len(words)]} " in text
 
 
 def examples(*words: str) -> list[str]:
@@ -193,7 +200,7 @@ def test_the_examples_of_user_add_work(tmp_path: Path) -> None:
         subprocess.run(["sh", "-c", line], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=SECONDS)  # noqa: PLW1510 - what it says is looked at
         for line in examples("user", "add")
     ]
-    assert ["alice: added\n", "alice: exists\nbob: added\n"] == [it.stdout for it in said], said
+    assert ["alice: added\n", "alice: exists\nbob: added\n", "carol: added\n"] == [it.stdout for it in said], said
 
 
 async def test_the_examples_of_serve_work(tmp_path: Path) -> None:
@@ -205,8 +212,8 @@ async def test_the_examples_of_serve_work(tmp_path: Path) -> None:
         assert ["auth-service", "serve"] == words[:2]
         async with serving(tmp_path, *words[2:]) as (_, url), httpx.AsyncClient(trust_env=False) as client:
             assert 200 == (await client.get(f"{url}/health/ready")).status_code
-    assert (tmp_path / "auth_key.pem").exists()
-    assert (tmp_path / "key.pem").exists()
+    assert (tmp_path / "auth_keys" / "first.pem").exists()
+    assert (tmp_path / "keys" / "first.pem").exists()
 
 
 def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,18 +223,20 @@ def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: p
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "cli", interrupted)
-    assert 130 == _main(monkeypatch)
+    assert 130 == command(monkeypatch)
     assert "" == capsys.readouterr().err
 
 
 def test_serve_joins_the_parts(monkeypatch: pytest.MonkeyPatch, settings: AuthSettings) -> None:
     """The command listens first, then serves the app that its flags describe."""
-    served: list[tuple[str, str]] = []
-    monkeypatch.setattr(server, "run", lambda app, on: served.append((app.title, on.getsockname()[0])))
-    monkeypatch.setattr("auth_service.log.configure", lambda: None)
-    flags = ["--database", settings.database_url, "--key", str(settings.key_file)]
-    assert 0 == _main(monkeypatch, "serve", "--port", "0", *flags)
-    assert [("Auth service", "127.0.0.1")] == served
+    served: list[tuple[str, str, tuple[str, ...]]] = []
+    monkeypatch.setattr(
+        server, "run", lambda app, on, trusted: served.append((app.title, on.getsockname()[0], trusted))
+    )
+    monkeypatch.setenv("AUTH_TRUSTED_PROXIES", "10.0.0.0/8")
+    flags = ["--database", settings.database_url, "--keys", str(settings.key_dir)]
+    assert 0 == command(monkeypatch, "serve", "--port", "0", *flags)
+    assert [("Auth service", "127.0.0.1", ("10.0.0.0/8",))] == served
 
 
 @pytest.mark.parametrize(("host", "number"), [("127.0.0.1", signal.SIGTERM), ("::1", signal.SIGINT)])
@@ -246,7 +255,8 @@ async def test_the_server_in_this_process(settings: AuthSettings, host: str, num
     assert 200 == answer.status_code
     assert "server" not in answer.headers
     signal.raise_signal(number)
-    await task
+    async with asyncio.timeout(SECONDS):
+        await task
     assert -1 == listening.fileno()
     assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 

@@ -8,15 +8,21 @@ import httpx
 import jwt
 import pytest
 
-from auth_service.keys import load_or_make
+from auth_service.keys.key import SigningKey, read
 from auth_service.settings import AuthSettings
 from tests.auth_service.conftest import PASSWORD, Running, bearer, fault
 from tests.support.clock import ManualClock
 
 
+def only_key(settings: AuthSettings) -> SigningKey:
+    """Return the key that the service made."""
+    (file,) = settings.key_dir.iterdir()
+    return read(file.read_bytes())
+
+
 def opened(token: str, settings: AuthSettings) -> tuple[dict[str, Any], dict[str, Any]]:
     """Check a token's signature and return header and claims."""
-    key = load_or_make(settings.key_file)
+    key = only_key(settings)
     options: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
     whole = jwt.decode_complete(
         token, key.private.public_key(), algorithms=["EdDSA"], audience="gateway", options=options
@@ -28,7 +34,7 @@ async def test_an_access_token(alice: dict[str, Any], settings: AuthSettings, cl
     """An access token says what RFC 9068 asks for, and ends after ten minutes."""
     header, claims = opened(alice["access_token"], settings)
     now = int(clock.wall())
-    key = load_or_make(settings.key_file)
+    key = only_key(settings)
     assert {"alg": "EdDSA", "typ": "at+jwt", "kid": key.key_id} == header
     assert 16 <= len(claims.pop("jti"))
     assert 16 <= len(claims.pop("sid"))
@@ -86,7 +92,7 @@ async def test_channels_are_denied_unless_a_pattern_allows_them(
 
 async def test_the_policy_can_be_another(running: Running) -> None:
     """`create_app(policy=...)` puts anything in the place of the patterns."""
-    async with running(policy=lambda user, channel: (user, channel) == ("alice", "any")) as client:
+    async with running(policy=lambda caller, channel: (caller.user, channel) == ("alice", "any")) as client:
         await client.post("/register", json={"username": "alice", "password": PASSWORD})
         pair = (await client.post("/login", json={"username": "alice", "password": PASSWORD})).json()
         for channel, expected in (("any", 200), ("$chat:x", 403)):
@@ -145,10 +151,10 @@ async def test_our_key_alone_does_not_make_a_bearer(
     client: httpx.AsyncClient, alice: dict[str, Any], settings: AuthSettings, change: dict[str, object]
 ) -> None:
     """A token signed with the right key but for something else is refused."""
-    key = load_or_make(settings.key_file)
+    key = only_key(settings)
     header, claims = opened(alice["access_token"], settings)
     changed = {name: value for name, value in {**claims, **change}.items() if value is not None}
-    token = jwt.encode(changed, key.private, "EdDSA", {"typ": header["typ"]})
+    token = jwt.encode(changed, key.private, "EdDSA", {"typ": header["typ"], "kid": header["kid"]})
     assert (401, "invalid_token") == fault(await client.post("/ticket", headers=bearer(token)))
 
 
@@ -158,4 +164,16 @@ async def test_the_jwks(client: httpx.AsyncClient, settings: AuthSettings) -> No
     assert "public, max-age=300" == answer.headers["cache-control"]
     (key,) = answer.json()["keys"]
     assert {"kty", "crv", "x", "kid", "use", "alg"} == set(key)
-    assert load_or_make(settings.key_file).key_id == key["kid"]
+    assert only_key(settings).key_id == key["kid"]
+    tag = answer.headers["etag"]
+    for known, expected in (
+        ("", 200),
+        ('"other"', 200),
+        (tag, 304),
+        (f'"other", W/{tag}', 304),
+        ("*", 304),
+    ):
+        again = await client.get("/.well-known/jwks.json", headers={"If-None-Match": known})
+        assert (expected, tag) == (again.status_code, again.headers["etag"])
+        assert "public, max-age=300" == again.headers["cache-control"]
+        assert (b"" if expected == 304 else answer.content) == again.content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
 from typing import Any, get_args
 
 import pytest
@@ -56,7 +55,7 @@ def infos() -> st.SearchStrategy[types.ClientInfo]:
     return st.builds(types.ClientInfo, TEXT, TEXT, st.none() | DATA, st.none() | DATA)
 
 
-def of(kind: type) -> st.SearchStrategy[Any]:
+def of(kind: type[types.Record | types.Compact]) -> st.SearchStrategy[Any]:
     """Return instances of a message type, whatever its fields hold."""
     known = {
         "channel": CHANNEL,
@@ -75,8 +74,10 @@ def of(kind: type) -> st.SearchStrategy[Any]:
         "subs": st.deferred(lambda: st.lists(of(messages.SubscribeResult), max_size=2)),
     }
     plain = {"str": TEXT, "int": COUNT, "bool": st.booleans(), "ConnectionId": TEXT, "UserId": TEXT}
-    assert is_dataclass(kind)
-    values = {it.name: known[it.name] if it.name in known else plain[str(it.type)] for it in fields(kind)}
+    told = {
+        name: hint for base in reversed(kind.__mro__) for name, hint in vars(base).get("__annotations__", {}).items()
+    }
+    values = {name: known[name] if name in known else plain[told[name]] for name in kind.__match_args__}
     return st.builds(kind, **values)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from gateway.contracts.broker import History
 from gateway.protocol.values import HistoryPage, HistoryQuery, Published, PublishOptions
 from gateway.types import Channel, Position, Publication
+from tests.support.changed import changed
 from tests.support.clock import ManualClock
 from tests.support.engines import Node, client, eventually, good
 
@@ -55,7 +54,7 @@ async def test_publications_count_from_one_in_one_epoch(node: Node, history: His
 async def test_what_is_kept_is_what_was_delivered(node: Node, history: History) -> None:
     """A publication read from history equals the one that arrived live, position included."""
     await good(node.engine.broker.subscribe, ROOM)
-    options = replace(KEPT, info=client(info=b"{}"), tags={"a": "b"}, time_ms=5)
+    options = changed(KEPT, info=client(info=b"{}"), tags={"a": "b"}, time_ms=5)
     published = await good(node.engine.broker.publish, ROOM, b'{"x":1}', options)
     await node.sink.until(lambda: node.sink.of("published"))
     (kept,) = (await good(history.read, ROOM, HistoryQuery(-1))).publications
@@ -96,7 +95,7 @@ async def test_paging(node: Node, history: History, query: HistoryQuery, expecte
 
 async def test_the_window_is_exact(node: Node, history: History) -> None:
     """No more than `history_size` are kept, and the newest ones; the offsets go on."""
-    top = await fill(node, 7, replace(KEPT, history_size=3))
+    top = await fill(node, 7, changed(KEPT, history_size=3))
     assert [5, 6, 7] == await offsets(history, HistoryQuery(-1))
     assert 7 == top.offset
 
@@ -104,7 +103,7 @@ async def test_the_window_is_exact(node: Node, history: History) -> None:
 async def test_a_window_that_shrinks_trims(node: Node, history: History) -> None:
     """The size named by the last publication counts."""
     await fill(node, 5)
-    await fill(node, 1, replace(KEPT, history_size=2))
+    await fill(node, 1, changed(KEPT, history_size=2))
     assert [5, 6] == await offsets(history, HistoryQuery(-1))
 
 
@@ -119,7 +118,7 @@ async def test_removal_keeps_the_identity(node: Node, history: History) -> None:
 
 async def test_publications_expire_before_their_identity(node: Node, history: History, clock: ManualClock) -> None:
     """After `history_ttl` the publications are gone, the position stands."""
-    top = await fill(node, 2, replace(KEPT, history_ttl=0.05))
+    top = await fill(node, 2, changed(KEPT, history_ttl=0.05))
     clock.advance(0.1)
 
     async def gone() -> bool:
@@ -131,7 +130,7 @@ async def test_publications_expire_before_their_identity(node: Node, history: Hi
 
 async def test_a_lost_identity_is_not_taken_up_again(node: Node, history: History, clock: ManualClock) -> None:
     """When the identity has expired too, the channel begins anew: another epoch, offset 1, nothing of the old."""
-    old = await fill(node, 3, replace(KEPT, history_meta_ttl=0.05))
+    old = await fill(node, 3, changed(KEPT, history_meta_ttl=0.05))
     clock.advance(0.1)
 
     async def anew() -> bool:
@@ -147,7 +146,7 @@ async def test_a_lost_identity_is_not_taken_up_again(node: Node, history: Histor
 
 async def test_reading_keeps_the_identity_alive(node: Node, history: History, clock: ManualClock) -> None:
     """A read that names a `meta_ttl` sets how long epoch and offset live from then on."""
-    options, unread = replace(KEPT, history_meta_ttl=0.5), Channel("unread")
+    options, unread = changed(KEPT, history_meta_ttl=0.5), Channel("unread")
     top = await fill(node, 1, options)
     assert top == (await good(history.read, ROOM, HistoryQuery(meta_ttl=600.0))).top
     other = (await good(node.engine.broker.publish, unread, b"{}", options)).position

@@ -15,6 +15,7 @@ import gateway.transports
 from gateway.contracts.transport import Attach, Transport
 from gateway.disconnects import Disconnect
 from gateway.server import ServerRules, running
+from tests.support.deadlines import bounded
 from tests.support.rawsocket import (
     BINARY,
     CLOSE,
@@ -62,7 +63,7 @@ async def _stage(name: str, attach: Attach | None = None) -> AsyncIterator[Stage
     rooms = Rooms(attach or attached, serve=serve)
     own = name == "websocket"
     server = running(rooms.app, rules=ServerRules(recorder=MemoryRecorder())) if own else stock_uvicorn(rooms.app)
-    async with server as url:
+    async with bounded(server) as url:
         yield Stage(url, attached)
 
 

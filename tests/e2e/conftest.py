@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator, Iterator
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.e2e.peers import SDKS
 from tests.e2e.running import Demo, running
-from tests.e2e.visitor import Visitor
+from tests.e2e.visitor import PATIENCE, Visitor
 from tests.support import cluster as clusters
 from tests.support.cluster import Cluster
 from tests.support.valkey import Valkey
@@ -49,6 +49,7 @@ def _demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 @pytest.fixture(scope="module", name="browser")
 def _browser() -> Iterator[Browser]:
     """Run a browser for the tests of one file: while it runs, the thread has a loop, and async tests cannot start."""
+    expect.set_options(timeout=PATIENCE)  # its own 5 s are few for what a busy machine does meanwhile
     with sync_playwright() as playwright:
         found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
         browser = playwright.chromium.launch(executable_path=next(found, None), args=list(FLAGS))
@@ -68,7 +69,7 @@ def _visit(demo: Demo, browser: Browser) -> Iterator[Visit]:
     yield visit
     for visitor in visitors:
         visitor.close()
-    assert [] == [fault for visitor in visitors for fault in visitor.faults]
+    assert [] == [fault for visitor in visitors for it in (visitor, *visitor.windows) for fault in it.faults]
 
 
 @pytest.fixture(scope="session", name="cluster")

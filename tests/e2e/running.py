@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from gateway.demo.plan import free_port
+from tests.support.ports import free_port
 
 START_WITHIN = 120.0
 STOP_WITHIN = 30.0
@@ -95,7 +96,11 @@ class Demo:
 
     def wait(self) -> int:
         """Return the exit code, once the output is complete."""
-        code = self.process.wait(STOP_WITHIN)
+        try:
+            code = self.process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise AssertionError(f"it did not end in {STOP_WITHIN:g} s:\n{self.output}") from None
         assert self._up.wait(STOP_WITHIN)
         return code
 

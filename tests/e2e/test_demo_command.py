@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import demo as command
-from gateway.demo.plan import USERS, free_port
+from gateway.demo.plan import USERS
 from tests.e2e.running import Demo, gone, running
+from tests.support.deadlines import killed_after
+from tests.support.ports import free_port
 
 ANSWER_WITHIN = 30.0
 
@@ -42,13 +44,15 @@ def test_printed_commands_work_as_they_stand(demo: Demo) -> None:
         assert client.stdout is not None
         try:
             heard = iter(client.stdout.readline, "")
-            own = next(line for line in heard if "hello from python" in line)
+            with killed_after(client, ANSWER_WITHIN):
+                own = next((line for line in heard if "hello from python" in line), "")
             answer = subprocess.run(
                 shlex.split(publishing), check=True, capture_output=True, text=True, timeout=ANSWER_WITHIN
             )
-            other = next(line for line in heard if "hello from curl" in line)
+            with killed_after(client, ANSWER_WITHIN):
+                other = next((line for line in heard if "hello from curl" in line), "")
         finally:
-            client.terminate()
+            client.kill()
 
     assert '"sender":"dave"' in own
     assert '"sender":null' in other

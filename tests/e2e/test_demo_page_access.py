@@ -98,12 +98,13 @@ def test_focus_goes_in_reading_order_and_is_seen(demo: Demo, visit: Visit, room:
     alice.page.locator(".brand").click()  # the reading starts at the top
 
     stops, outlines = [], set()
-    for _ in range(10):
+    for _ in range(11):
         alice.page.keyboard.press("Tab")
         stops.append(focused(alice.page))
         outlines.add(alice.page.evaluate("getComputedStyle(document.activeElement).outlineStyle"))
 
     expected = [
+        "account-open",
         "sign-out",
         "node",
         "room-name",

@@ -9,7 +9,8 @@ import cent
 import pytest
 
 from tests.e2e.peers import SDKS, Chat, Peer, chat, peer
-from tests.support.cluster import API_KEY, Account, Cluster
+from tests.support.cluster import Account, Cluster
+from tests.support.fleet import API_KEY
 
 pytestmark = pytest.mark.needs("sdks")
 

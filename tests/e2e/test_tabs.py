@@ -7,7 +7,8 @@ from typing import Any
 import cent
 
 from tests.e2e.peers import Chat, chat
-from tests.support.cluster import API_KEY, Account, Cluster
+from tests.support.cluster import Account, Cluster
+from tests.support.fleet import API_KEY
 
 
 async def until_clients(cluster: Cluster, channel: str, count: int) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route, expect
 
 from tests.e2e.running import Demo
 
-PATIENCE = 20_000  # ms for anything that happens by itself
+PATIENCE = 30_000  # ms for anything that happens by itself
 
 
 @dataclass(slots=True)
@@ -20,11 +20,17 @@ class Visitor:
     page: Page
     name: str
     faults: list[str] = field(default_factory=list)
+    windows: list[Visitor] = field(default_factory=list)  # others of the same browser
 
     @classmethod
     def open(cls, browser: Browser, demo: Demo, name: str, *, width: int = 1200) -> Visitor:
         """Open a window that shares nothing with others."""
         context = browser.new_context(viewport={"width": width, "height": 720})
+        return cls.within(context, demo, name)
+
+    @classmethod
+    def within(cls, context: BrowserContext, demo: Demo, name: str) -> Visitor:
+        """Open a window that shares the cookies of others."""
         visitor = cls(demo, context.new_page(), name)
         visitor.page.set_default_timeout(PATIENCE)
         faults = visitor.faults
@@ -40,6 +46,12 @@ class Visitor:
     def close(self) -> None:
         """Close the window."""
         self.page.context.close()
+
+    def another(self) -> Visitor:
+        """Open another window of this browser."""
+        window = Visitor.within(self.page.context, self.demo, self.name)
+        self.windows.append(window)
+        return window
 
     def use_node_at(self, port: int) -> None:
         """Have the page reach its first node through another port."""
@@ -67,8 +79,24 @@ class Visitor:
     def sign_in(self, password: str = "") -> None:
         """Fill the form in and send it."""
         self.page.get_by_label("Name").fill(self.name)
-        self.page.get_by_label("Password").fill(password or self.demo.passwords[self.name])
+        self.page.get_by_label("Password", exact=True).fill(password or self.demo.passwords[self.name])
         self.page.get_by_role("button", name="Sign in").click()
+
+    def sign_out(self) -> None:
+        """Sign out by the button at the top."""
+        self.page.get_by_role("button", name="Sign out", exact=True).click()
+
+    def open_account(self) -> Locator:
+        """Open the dialog of the account and wait for its sessions."""
+        self.page.get_by_role("button", name="Account of").click()
+        dialog = self.page.get_by_role("dialog")
+        expect(dialog.get_by_text("· here")).to_be_visible(timeout=PATIENCE)
+        return dialog
+
+    def is_signed_out(self, notice: str = "") -> None:
+        """Wait for the form to come back, with this notice above it."""
+        expect(self.page.get_by_role("button", name="Register")).to_be_visible(timeout=PATIENCE)
+        expect(self.page.locator("#notice-title")).to_have_text(notice)
 
     def enter(self, node: str, room: str) -> None:
         """Load the page, sign in, and be in the room."""

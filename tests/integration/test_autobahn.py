@@ -10,6 +10,7 @@ from kosoku._kosoku import CaseResult
 
 from gateway.server import ServerRules, running
 from gateway.transports.wire import WebSocketLimits
+from tests.support.deadlines import bounded
 from tests.support.rawsocket import on_uvloop
 from tests.support.recorder import MemoryRecorder
 from tests.support.socketapp import Attached, EchoReceiver, Rooms
@@ -26,7 +27,7 @@ RAISED = WebSocketLimits(message_size=SIXTEEN_MIB, fragments=SIXTEEN_MIB, contro
 
 async def _run(limits: WebSocketLimits, *, cases: list[str] | None, exclude: list[str]) -> list[CaseResult]:
     app = Rooms(Attached(EchoReceiver)).app
-    async with running(app, rules=ServerRules(recorder=MemoryRecorder(), websocket=limits)) as url:
+    async with bounded(running(app, rules=ServerRules(recorder=MemoryRecorder(), websocket=limits))) as url:
         try:
             return await run_fuzzingclient(urlsplit(url).netloc, cases, exclude, concurrency=2)
         except FailureError as failure:

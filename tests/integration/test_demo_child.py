@@ -11,9 +11,12 @@ import pytest
 
 from gateway.demo import child as child_module
 from gateway.demo.child import Child, ChildFault, start
-from gateway.demo.plan import HOST, Plan, free_port
+from gateway.demo.plan import Plan
+from gateway.demo.ports import HOST
 from gateway.demo.programs import Program, check_redis, redis_answers, valkey
 from gateway.errors import OperatorError
+from tests.support.deadlines import killed_after
+from tests.support.ports import free_port
 
 DEADLINE = 20.0
 PYTHON = sys.executable
@@ -129,7 +132,8 @@ asyncio.run(main())
 """
     with subprocess.Popen([PYTHON, "-c", code], stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stdout is not None
-        pid = int(demo.stdout.readline())
+        with killed_after(demo, DEADLINE):
+            pid = int(demo.stdout.readline())
         assert psutil.pid_exists(pid)
         os.kill(demo.pid, signal.SIGKILL)
         demo.wait(DEADLINE)

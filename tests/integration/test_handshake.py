@@ -27,7 +27,7 @@ from tests.support.stage import staged
 @on_uvloop
 async def test_a_head_has_a_deadline(sent: bytes, answer: bytes) -> None:
     """Whoever does not finish the request head in time is told so, whoever sent nothing is dropped; both count."""
-    async with staged(http=HttpLimits(head_timeout=0.1)) as stage:
+    async with staged(http=HttpLimits(head_timeout=0.5)) as stage:
         client = await RawSocket.connect(stage.url)
         await client.send(sent)
         rest = await client.rest()
@@ -39,7 +39,7 @@ async def test_a_head_has_a_deadline(sent: bytes, answer: bytes) -> None:
 @on_uvloop
 async def test_the_deadline_of_each_counts_from_its_own_start() -> None:
     """One sweep serves all: those that come later are dropped later, those that finished are left alone."""
-    async with staged(http=HttpLimits(head_timeout=0.2)) as stage:
+    async with staged(http=HttpLimits(head_timeout=2.0)) as stage:
         finished = await RawSocket.websocket(stage.url)
         early = await RawSocket.connect(stage.url)
         await early.rest()
@@ -59,12 +59,11 @@ async def test_the_deadline_of_each_counts_from_its_own_start() -> None:
 @on_uvloop
 async def test_line_breaks_between_requests_do_not_stop_the_clock() -> None:
     """A kept-alive connection that sends line breaks, but no request, is dropped all the same."""
-    async with staged(http=HttpLimits(head_timeout=0.1)) as stage:
+    async with staged(http=HttpLimits(head_timeout=2.0)) as stage:
         head, client = await stage.ask(b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n")
         await client.exactly(int(head.headers["content-length"]))
         await client.send(b"\r\n\r\n")
-        async with asyncio.timeout(3.0):  # before uvicorn's own keep-alive would have ended
-            assert b"HTTP/1.1 408 " == (await client.rest())[:13]
+        assert b"HTTP/1.1 408 " == (await client.rest())[:13], "uvicorn's own keep-alive ends without a word"
 
 
 @pytest.mark.parametrize(
@@ -129,8 +128,9 @@ async def test_a_refused_client_that_goes_on_sending_is_dropped() -> None:
     async with staged(http=HttpLimits(linger=0.1)) as stage:
         client = await RawSocket.connect(stage.url)
         with pytest.raises(ConnectionError):  # noqa: PT012 - the loop is the attack
-            while True:
-                await client.send(b"GET /" + b"x" * 50_000)
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    await client.send(b"GET /" + b"x" * 50_000)
         client.close()
 
 
@@ -204,7 +204,8 @@ async def test_connections_per_address() -> None:
     async with staged(admission=Admission(per_address=3)) as stage:
         clients = [await RawSocket.websocket(stage.url) for _ in range(3)]
         refusal = await stage.refused(upgrade())
-        assert (429, "10") == (refusal.status, refusal.headers["retry-after"])
+        assert 429 == refusal.status
+        assert 10 <= int(refusal.headers["retry-after"]) <= 20
         assert 1 == stage.recorder.counts["handshakes", "limit_ip"]
         head, other = await stage.ask(upgrade(), source="127.0.0.2")
         assert 101 == head.status
@@ -222,7 +223,8 @@ async def test_connections_of_the_node() -> None:
     async with staged(admission=Admission(total=2), attached=Attached(EchoReceiver)) as stage:
         clients = [await RawSocket.websocket(stage.url) for _ in range(2)]
         refusal = await stage.refused(upgrade(), source="127.0.0.2")
-        assert (503, "5") == (refusal.status, refusal.headers["retry-after"])
+        assert 503 == refusal.status
+        assert 5 <= int(refusal.headers["retry-after"]) <= 15
         assert 1 == stage.recorder.counts["handshakes", "capacity"]
         for client in clients:
             await client.send(masked(TEXT, b"fine"))
@@ -232,15 +234,17 @@ async def test_connections_of_the_node() -> None:
 
 @on_uvloop
 async def test_connections_per_second() -> None:
-    """Beyond the rate: 503 and a second to wait; plain requests are not concerned."""
+    """Beyond the rate: 503 and some seconds to wait; plain requests are not concerned."""
     async with staged(admission=Admission(rate=1.0)) as stage:
-        client = await RawSocket.websocket(stage.url)
-        refusal = await stage.refused(upgrade(), source="127.0.0.2")
-        assert (503, "1") == (refusal.status, refusal.headers["retry-after"])
+        clients = [await RawSocket.connect(stage.url, source=f"127.0.0.{it}") for it in (1, 2)]
+        await asyncio.gather(*(it.send(upgrade()) for it in clients))  # both before a second can have gone by
+        _, refusal = heads = sorted([await it.head() for it in clients], key=lambda it: it.status)
+        assert [101, 503] == [it.status for it in heads]
+        assert 1 <= int(refusal.headers["retry-after"]) <= 8
         head, plain = await stage.ask(b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n")
         assert 200 == head.status
-        plain.close()
-        client.close()
+        for it in (plain, *clients):
+            it.close()
 
 
 @on_uvloop

@@ -14,7 +14,9 @@ from gateway.protocol.messages import DisconnectClients
 from gateway.protocol.values import HistoryQuery, PublishOptions
 from gateway.types import Channel
 from tests.support.engines import Node, client, eventually, good, outcome, running
-from tests.support.valkey import Valkey, free_port
+from tests.support.exactness import within
+from tests.support.ports import free_port
+from tests.support.valkey import Valkey
 
 ROOM = Channel("chat:lobby")
 PLAIN = PublishOptions()
@@ -47,7 +49,7 @@ async def stands(node: Node) -> None:
     """Wait until nothing is wrong."""
 
     async def no_faults() -> bool:
-        return not node.engine.faults()
+        return not node.engine.faults() and not node.engine.outages()
 
     await eventually(no_faults)
 
@@ -107,7 +109,7 @@ async def test_a_cut_command_link_answers_what_was_in_flight(own_valkey: Valkey)
         own_valkey.start()
         await stands(node)
         assert ["lost"] * 100 == [fault.kind for fault in outcomes]
-        assert 100 == node.recorder.counts["redis_errors", "lost"]
+        assert 100 <= node.recorder.counts["redis_errors", "lost"] <= 103, "ours, and what the node itself had asked"
         assert node.engine.history is not None
         assert 0 == (await good(node.engine.history.read, ROOM, HistoryQuery(-1))).top.offset
 
@@ -120,7 +122,7 @@ async def test_a_server_that_is_gone_fails_calls_at_once_and_comes_back(own_valk
         line = f"redis: cannot connect to 127.0.0.1:{own_valkey.port} (connection refused); retrying"
 
         async def named() -> bool:
-            return [line] == list(node.engine.faults())
+            return [line] == list(node.engine.outages())
 
         await eventually(named)
         assert node.engine.presence is not None
@@ -136,7 +138,7 @@ async def test_a_server_that_is_gone_fails_calls_at_once_and_comes_back(own_valk
             outcome(node.engine.presence.members, ROOM),
             outcome(node.engine.control.send, DisconnectClients(id="1")),
         ):
-            fault = await asyncio.wait_for(call, 0.2)
+            fault = await asyncio.wait_for(call, within(0.2, otherwise=5.0))
             assert isinstance(fault, EngineFault)
             assert "down" == fault.kind
         own_valkey.start()
@@ -150,12 +152,13 @@ async def test_a_server_that_is_gone_fails_calls_at_once_and_comes_back(own_valk
 
 async def test_a_stalled_server_times_calls_out_and_their_late_answers_are_dropped(own_valkey: Valkey) -> None:
     """A call ends after `command_timeout`; afterwards every answer still belongs to its own call."""
-    async with running(own_valkey.url, command_timeout=0.3) as node:
+    async with running(own_valkey.url, command_timeout=1.0) as node:
         own_valkey.stall()
         late = await outcome(node.engine.broker.claim, "k", 60.0)
         assert isinstance(late, EngineFault)
         assert "timeout" == late.kind
         own_valkey.go_on()
+        await stands(node)
         assert False is await good(node.engine.broker.claim, "k", 60.0)  # it had happened all the same
         assert True is await good(node.engine.broker.claim, "l", 60.0)
         assert 0 == node.recorder.counts["redis_reconnects", "command"]
@@ -163,12 +166,12 @@ async def test_a_stalled_server_times_calls_out_and_their_late_answers_are_dropp
 
 async def test_a_server_that_never_answers_is_given_up(own_valkey: Valkey) -> None:
     """A link without any answer for three timeouts is dropped, and found again when the server is."""
-    async with running(own_valkey.url, command_timeout=0.2) as node:
+    async with running(own_valkey.url, command_timeout=0.7) as node:
         own_valkey.stall()
         await outcome(node.engine.broker.claim, "k", 60.0)
 
         async def dropped() -> bool:
-            return any("no answer" in line or "cannot connect" in line for line in node.engine.faults())
+            return any("no answer" in line or "cannot connect" in line for line in node.engine.outages())
 
         await eventually(dropped)
         own_valkey.go_on()
@@ -178,9 +181,9 @@ async def test_a_server_that_never_answers_is_given_up(own_valkey: Valkey) -> No
 
 async def test_subscribing_is_not_taken_for_silence(own_valkey: Valkey) -> None:
     """SUBSCRIBE is answered by pushes; a link that sends nothing else is not given up for want of answers."""
-    async with running(own_valkey.url, command_timeout=0.1) as node:
+    async with running(own_valkey.url, command_timeout=0.5) as node:
         await good(node.engine.broker.subscribe, ROOM)
-        kept = asyncio.get_running_loop().time() + 1.0  # more than three timeouts and two sweeps
+        kept = asyncio.get_running_loop().time() + 2.5  # more than three timeouts and two sweeps
 
         async def over() -> bool:
             return asyncio.get_running_loop().time() > kept
@@ -192,7 +195,7 @@ async def test_subscribing_is_not_taken_for_silence(own_valkey: Valkey) -> None:
 
 async def test_a_subscription_that_is_not_acknowledged_times_out(own_valkey: Valkey) -> None:
     """The waiter hears `timeout` and leaves no reference behind: later publications are not delivered."""
-    async with running(own_valkey.url, subscribe_timeout=0.3) as node:
+    async with running(own_valkey.url, subscribe_timeout=1.5) as node:
         own_valkey.stall()
         fault = await outcome(node.engine.broker.subscribe, ROOM)
         assert isinstance(fault, EngineFault)
@@ -231,7 +234,7 @@ async def test_a_replica_is_not_written_to(own_valkey: Valkey) -> None:
         assert "readonly" == fault.kind
 
         async def named() -> bool:
-            return any("is a replica" in line for line in node.engine.faults())
+            return any("is a replica" in line for line in node.engine.outages())
 
         await eventually(named)
         own_valkey.command("REPLICAOF", "NO", "ONE")
@@ -277,6 +280,14 @@ async def test_foreign_payloads_are_counted_and_dropped(valkey: Valkey, engine_p
             b"1:1:e:\xc1",
             b"1:1:\xff:\x91\xc4\x00",
             b"1j:1::\x90",
+            b"1:-1:e:\x91\xc4\x00",
+            b"1:9223372036854775808:e:\x91\xc4\x00",
+            b"1:" + b"9" * 5000 + b":e:\x91\xc4\x00",
+            b"1:1:e:\xdd\xff\xff\xff\xff\xc4\x00",  # an array, a string and a map that are said to be endless
+            b"1:1:e:\x91\xc6\xff\xff\xff\xff",
+            b"1:1:e:\x97\xc4\x00\x00\xc0\xa0\xc0\xc0\xdf\xff\xff\xff\xff",
+            b"1:1:e:\x98\xc4\x00\x00\xc0\xa0\xc0\xc0\xc0" + b"\x91" * 200_000,  # arrays in arrays
+            b"1j:1::\x95\xa0\xa0\xc0\xc0" + b"\x91" * 200_000,
         )
         for payload in garbage:
             assert 1 == valkey.command("PUBLISH", name, payload)
@@ -289,6 +300,31 @@ async def test_foreign_payloads_are_counted_and_dropped(valkey: Valkey, engine_p
         page = await good(node.engine.history.read, ROOM, HistoryQuery(-1))
         assert [b"1"] == [publication.data for publication in page.publications]
         assert len(garbage) + 1 == node.recorder.counts["redis_foreign_payloads", ""]
+
+
+async def test_an_empty_restart_is_over_soon(own_valkey: Valkey) -> None:
+    """Killed and started with nothing in store: something arrives within 3 s of the port opening, all within 5 s."""
+    channels = sorted(Channel(f"room:{n}") for n in range(2000))
+    async with running(own_valkey.url) as node, running(own_valkey.url) as other:
+        for channel in channels[:-1]:
+            node.engine.broker.subscribe(channel, _ignore)
+        await good(node.engine.broker.subscribe, channels[-1])
+        before = (await good(node.engine.broker.publish, ROOM, b"1", KEPT)).position
+        own_valkey.stop()
+        await asyncio.sleep(1.0)  # the nodes try again and again meanwhile
+        own_valkey.start()
+        opened = asyncio.get_running_loop().time()
+
+        async def delivered() -> bool:
+            other.engine.broker.publish(channels[0], b"{}", PLAIN, _ignore)
+            return bool(node.sink.data(channels[0]))
+
+        await eventually(delivered)
+        assert asyncio.get_running_loop().time() - opened <= within(3.0, otherwise=3.0)
+        await node.sink.until(lambda: _suspected(node) == set(channels))
+        assert asyncio.get_running_loop().time() - opened <= within(5.0, otherwise=3.0)
+        await stands(node)
+        assert before.epoch != (await good(node.engine.broker.publish, ROOM, b"1", KEPT)).position.epoch
 
 
 async def test_ten_thousand_channels(valkey: Valkey, engine_prefix: str) -> None:

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 import pytest
 
 from gateway.errors import OperatorError
-from gateway.server import Listener, ServerRules, Stop, listen, raise_file_limit, running, serve_until_stopped
+from gateway.listening import listen
+from gateway.server import Listener, ServerRules, raise_file_limit, running, serve_until_stopped
+from gateway.stopping import Stop
+from tests.support.deadlines import bounded
 from tests.support.rawsocket import CLOSE, DEADLINE, TEXT, RawSocket, masked, upgrade
 from tests.support.recorder import MemoryRecorder
 from tests.support.socketapp import Attached, Rooms
@@ -81,36 +84,46 @@ async def test_a_signal_drains_and_exits_0(number: signal.Signals) -> None:
         assert 0 == await server.exit_code()
 
 
-async def test_a_second_signal_skips_the_drain() -> None:
-    """While a drain takes long newcomers get 503; the second signal ends it, and whoever is there sees 1012."""
-    async with _process("hangs") as server:
-        client = await RawSocket.websocket(server.url)
+async def test_before_its_delay_is_over_a_drain_refuses_nobody() -> None:
+    """Load balancers have not noticed yet: handshakes work as before, and nobody is closed."""
+    async with _process("waits") as server:
         server.process.send_signal(signal.SIGTERM)
         await server.until("draining")
-        late = await RawSocket.connect(server.url)
-        await late.send(upgrade())
-        assert 503 == (await late.head()).status
-        await late.rest()
+        late = await RawSocket.websocket(server.url)
+        await late.send(masked(TEXT, b"still here"))
+        assert b"still here" == (await late.frame()).payload
+        late.close()
+
+
+async def test_a_second_signal_hurries() -> None:
+    """It ends the delay and the pacing; whoever is there still gets 3001, and the lifespan its end."""
+    async with _process("waits") as server:
+        clients = [await RawSocket.websocket(server.url) for _ in range(100)]
         server.process.send_signal(signal.SIGTERM)
-        assert 1012 == (await client.frame()).code
-        client.close()
+        await server.until("draining")
+        server.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(9.0):  # ten a second would take ten
+            assert {3001} == {(await it.frame()).code for it in clients}
+        for client in clients:
+            await client.send(masked(CLOSE, (3001).to_bytes(2)))
+            assert b"" == await client.rest()
         await server.until("ended")
         assert 0 == await server.exit_code()
 
 
 async def test_a_third_signal_leaves_requests_behind() -> None:
     """A request that never ends does not keep the process from exiting."""
-    async with _process("hangs") as server:
+    async with _process("waits") as server:
         client = await RawSocket.connect(server.url)
         await client.send(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
         probe = await RawSocket.websocket(server.url)
         server.process.send_signal(signal.SIGTERM)
         await server.until("draining")
         server.process.send_signal(signal.SIGTERM)
-        assert 1012 == (await probe.frame()).code  # the shutdown has begun
+        assert 3001 == (await probe.frame()).code  # the second signal has been taken
         probe.close()
         server.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(3.0):  # well before the requests' own grace
+        async with asyncio.timeout(DEADLINE):  # well before the requests' own grace, of a minute here
             assert 0 == await server.exit_code()
         client.close()
 
@@ -165,10 +178,10 @@ async def test_a_start_that_fails_is_the_callers() -> None:
     app.router.lifespan_context = lifespan
     sock = listen("127.0.0.1", 0)
     with pytest.raises(OperatorError, match="no such thing"):
-        await serve_until_stopped([Listener(app, sock)], rules=rules, stop=Stop())
+        await asyncio.wait_for(serve_until_stopped([Listener(app, sock)], rules=rules, stop=Stop()), DEADLINE)
     assert -1 == sock.fileno()
     with pytest.raises(OperatorError, match="no such thing"):
-        async with running(app, rules=rules):
+        async with bounded(running(app, rules=rules)):
             pytest.fail("it must not run")
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
 from gateway.disconnects import Disconnect
+from gateway.transports.websocket import HEARD_OUT
 from gateway.transports.wire import WebSocketLimits
-from tests.support.rawsocket import CLOSE, PING, PONG, TEXT, Head, RawSocket, masked, on_uvloop, upgrade
+from tests.support.exactness import within
+from tests.support.rawsocket import CLOSE, DEADLINE, PING, PONG, TEXT, Head, RawSocket, masked, on_uvloop, upgrade
 from tests.support.socketapp import Attached, EchoReceiver
 from tests.support.stage import Stage, staged
 
@@ -48,6 +52,20 @@ async def test_a_client_that_breaks_a_rule_reads_which() -> None:
 
 
 @on_uvloop
+async def test_a_client_that_floods_on_after_its_end_is_not_listened_to() -> None:
+    """What can still be under way is read, so that the close frame arrives; a flood stays where it comes from."""
+    async with staged() as stage:
+        client = await RawSocket.websocket(stage.url)
+        with pytest.raises(ConnectionError):  # noqa: PT012 - the loop is the attack
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    await client.send(masked(TEXT, b"\xff") + bytes(1_000_000))
+        client.close()
+
+        assert HEARD_OUT <= stage.recorder.counts["received_bytes", ""] <= HEARD_OUT + 1_000_000
+
+
+@on_uvloop
 async def test_a_ping_flood_is_cut_by_its_budget() -> None:
     """A client over its budget of control frames is told 3013, and at once."""
     async with staged() as stage:
@@ -71,16 +89,19 @@ async def test_a_ping_flood_that_is_not_read_is_aborted() -> None:
         await client.send(upgrade())
         await client.head()
         receiver = await stage.attached.next()
-        before = _resident()
         flood = masked(PING, b"x" * 125) * 1000
+        before, began = _resident(), time.monotonic()
         with pytest.raises(ConnectionError):  # noqa: PT012 - the loop is the attack
-            while True:
-                await client.send(flood)
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    await client.send(flood)
         client.close()
         await receiver.seen(lambda: receiver.losses)
 
         assert [(None, "server")] == receiver.losses
-        assert _resident() - before < 4 * 1024 * 1024
+        assert time.monotonic() - began < within(2.0, otherwise=4.0)
+        assert _resident() - before < 2 * 1024 * 1024
+        assert 1 == stage.recorder.counts["transport_aborts", "backlog"]
 
 
 @on_uvloop

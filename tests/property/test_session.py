@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
 
 from hypothesis import settings
@@ -28,6 +27,7 @@ from tests.property.conversations import (
     Slow,
     success,
 )
+from tests.support.changed import changed
 
 
 def _channel(effect: Slow) -> Channel | None:
@@ -72,9 +72,15 @@ class Conversation(RuleBasedStateMachine):
                 case e.Leave(channel=channel):
                     self.joined.remove(channel)
                 case _:
-                    self.pending.append(effect)
+                    self._perform_later(effect, last=index == len(effects) - 1)
         if self.session.phase is not self.phases[-1]:
             self.phases.append(self.session.phase)
+
+    def _perform_later(self, effect: Slow | e.Denied, *, last: bool) -> None:
+        if isinstance(effect, e.Denied):
+            assert not last, "written down, and the client is told nothing"
+        else:
+            self.pending.append(effect)
 
     def say(self, command: m.Command) -> None:
         """Hand a command over, as soon as the shell may."""
@@ -86,7 +92,7 @@ class Conversation(RuleBasedStateMachine):
         elif channel is None or not waits:
             self.ref += 1
             self.unanswered.add(self.ref)
-            self.perform(self.session.receive(replace(command, ref=self.ref), self.now))
+            self.perform(self.session.receive(changed(command, ref=self.ref), self.now))
 
     def finish(self, data: st.DataObject, effect: Slow, *, well: bool) -> None:
         """Hand an outcome back."""

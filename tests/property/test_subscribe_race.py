@@ -23,7 +23,7 @@ from gateway.engines.redis.topology import TAGS, names
 from gateway.resolver import engine_for
 from gateway.types import Channel, NodeId
 from tests.support.clock import ManualClock
-from tests.support.engines import RealClock
+from tests.support.engines import GENEROUS, RealClock
 from tests.support.race import CHECKPOINTS, Action, Ears, Plan, Race
 from tests.support.recorder import MemoryRecorder
 from tests.support.valkey import Valkey
@@ -32,7 +32,8 @@ WHOLE: Final = 1000  # history size that keeps everything
 SHORT: Final = 3  # one that trims all the time
 SINCE: Final = ("none", "none", "start", "old", "top", "ahead", "invalid", "alien")
 HARMLESS: Final = ("fire", "fire", "send", "turns")
-ROUGH: Final = (*HARMLESS, "depart", "remove", "forget", "suspect")
+LOSSY: Final = (*HARMLESS, "lose")
+ROUGH: Final = (*LOSSY, "depart", "remove", "forget", "suspect")
 
 
 @dataclass
@@ -57,7 +58,14 @@ class Arena:
 @asynccontextmanager
 async def _engine(url: str, prefix: str, ears: Ears) -> AsyncIterator[Engine]:
     clock = ManualClock() if url.startswith("memory") else RealClock()
-    options = EngineOptions(node=NodeId(str(uuid4())), recorder=MemoryRecorder(), prefix=prefix, wait_ready=True)
+    options = EngineOptions(
+        node=NodeId(str(uuid4())),
+        recorder=MemoryRecorder(),
+        prefix=prefix,
+        wait_ready=True,
+        command_timeout=GENEROUS,  # a server that stands still for a while is late: nothing else was promised
+        subscribe_timeout=GENEROUS,
+    )
     async with engine_for(url)(url, sink=ears, clock=clock, options=options) as engine:
         yield engine
 
@@ -155,6 +163,7 @@ def sized(count: int) -> settings:
     return settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+lossy = given(chosen=plans(LOSSY, at_read=("fire", "lose")))
 harmless = given(chosen=plans(HARMLESS, at_read=("fire",)))
 rough = given(chosen=plans(ROUGH, at_read=ROUGH), size=st.sampled_from([WHOLE, SHORT]))
 
@@ -171,6 +180,13 @@ def test_memory_nothing_is_lost_and_nobody_is_told(memory: Arena, chosen: list[P
 def test_memory_trimming_costs_recovery_only(memory: Arena, chosen: list[Plan]) -> None:
     """A short history may refuse a recovery; what is delivered is whole all the same."""
     memory.run(_trimmed(memory, chosen))
+
+
+@lossy
+@sized(400)
+def test_memory_what_is_lost_on_the_way_is_mended_and_nobody_is_told(memory: Arena, chosen: list[Plan]) -> None:
+    """Joins race with repairs: whoever has replied, waits or is live gets all of it from history, once."""
+    memory.run(_harmless(memory, chosen))
 
 
 @rough
@@ -194,6 +210,13 @@ def test_redis_nothing_is_lost_and_nobody_is_told(redis: Arena, chosen: list[Pla
 def test_redis_trimming_costs_recovery_only(redis: Arena, chosen: list[Plan]) -> None:
     """The same over a real server, which trims by itself."""
     redis.run(_trimmed(redis, chosen))
+
+
+@lossy
+@sized(100)
+def test_redis_what_is_lost_on_the_way_is_mended_and_nobody_is_told(redis: Arena, chosen: list[Plan]) -> None:
+    """The same over a real server, where a repair reads by another link than publications come."""
+    redis.run(_harmless(redis, chosen))
 
 
 @rough

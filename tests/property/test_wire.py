@@ -12,8 +12,9 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from gateway.disconnects import INVALID_UTF8, SHUTDOWN
+from gateway.transports.events import Answer, Ended, Event, Message, Ponged
 from gateway.transports.frames import close_frame
-from gateway.transports.wire import Answer, Ended, Event, Message, Ponged, WebSocketLimits, WireReader
+from gateway.transports.wire import WebSocketLimits, WireReader
 from tests.support.rawsocket import BINARY, CLOSE, CONT, PING, PONG, TEXT, masked
 
 SIZE = 200  # of a message: small, so that sequences often pass it

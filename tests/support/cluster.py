@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,13 +14,11 @@ from uuid import uuid4
 import httpx
 import jwt
 
-from auth_service.keys import load_or_make
-from gateway.demo import leash
-from gateway.demo.plan import free_port
-from gateway.demo.programs import clean_environment, script
+from auth_service.keys.key import read
+from gateway.demo.programs import script
+from tests.support.fleet import API_KEY, HOST, Process
+from tests.support.ports import free_port
 
-HOST = "127.0.0.1"
-API_KEY = "key-of-the-server-api"
 PLAIN = {  # a namespace whose channels have neither history nor presence, though whoever wants may ask
     "name": "plain",
     "allow_subscribe_for_client": True,
@@ -31,69 +26,6 @@ PLAIN = {  # a namespace whose channels have neither history nor presence, thoug
     "allow_history_for_client": True,
     "allow_presence_for_client": True,
 }
-READY_SECONDS = 60.0  # Python starts slowly on a small machine that does other things too
-STOP_SECONDS = 15.0
-TAIL = 40  # lines
-
-
-class Process:
-    """One process of ours; it goes when the test goes, however that ends."""
-
-    def __init__(self, name: str, port: int, log: Path, command: Sequence[str], env: Mapping[str, str]) -> None:
-        self.name = name
-        self.port = port
-        self._log = log
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**clean_environment(), **env},
-            )
-
-    @property
-    def url(self) -> str:
-        """Its address for HTTP."""
-        return f"http://{HOST}:{self.port}"
-
-    @property
-    def centrifuge_url(self) -> str:
-        """Where a Centrifuge client connects."""
-        return f"ws://{HOST}:{self.port}/connection/websocket"
-
-    def tail(self) -> str:
-        """Return the end of its log."""
-        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:])
-
-    def wait_until_ready(self) -> None:
-        """Return when it says that it is ready."""
-        deadline = time.monotonic() + READY_SECONDS
-        with httpx.Client(trust_env=False, timeout=2.0) as client:
-            while not self._is_ready(client):
-                assert self._process.poll() is None, f"{self.name} ended:\n{self.tail()}"
-                assert time.monotonic() < deadline, f"{self.name} did not get ready:\n{self.tail()}"
-                time.sleep(0.02)
-
-    def _is_ready(self, client: httpx.Client) -> bool:
-        try:
-            return client.get(f"{self.url}/health/ready").is_success
-        except httpx.TransportError:
-            return False
-
-    def kill(self) -> None:
-        """End it without warning."""
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self) -> None:
-        """Ask it to end, and insist if it does not."""
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            raise
 
 
 @dataclass(slots=True)
@@ -125,12 +57,13 @@ class Cluster:
     def __init__(self, folder: Path, redis_url: str) -> None:
         self._folder = folder
         self._redis_url = redis_url
-        self._key_file = folder / "signing_key.pem"
+        self._keys = folder / "keys"
         self.processes: list[Process] = []
         self.nodes: list[Process] = []
         env = {
             "AUTH_DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'auth.db'}",
-            "AUTH_KEY_FILE": str(self._key_file),
+            "AUTH_KEY_DIR": str(self._keys),
+            "AUTH_ATTEMPTS_PER_ADDRESS": "1000",  # all tests register from one address
         }
         self.auth = self._start("auth-service", [script("auth-service"), "serve", "--host", HOST], env)
 
@@ -171,7 +104,7 @@ class Cluster:
 
     def signed(self, user: str, ttl: float, **claims: str) -> str:
         """Sign a token with the auth service's key, for lives that it would not give; a negative one has expired."""
-        key, now = load_or_make(self._key_file), int(time.time())
+        key, now = read((self._keys / "first.pem").read_bytes()), int(time.time())
         told = {"sub": user, "aud": "gateway", "iss": "auth-service", "exp": now + ttl, **claims}
         return jwt.encode(told, key.private, key.algorithm, headers={"kid": key.key_id})
 

@@ -8,10 +8,12 @@ from typing import Literal
 from gateway.contracts.clock import Clock
 from gateway.contracts.codec import Dialect
 from gateway.disconnects import Disconnect
-from gateway.hub import Event, Group, Held, Hub
-from gateway.outbox import Flusher, Outbox
+from gateway.hub import Hub
+from gateway.joining import Joiner
+from gateway.outbox import Flusher
 from gateway.protocol.messages import JoinPush, LeavePush, PublicationPush, Push
 from gateway.protocol.values import Hello
+from gateway.recipients import Event, Group, Held
 from gateway.types import Channel, ClientInfo, ConnectionId, Position, Publication, UserId
 from tests.support.clock import ManualClock
 from tests.support.transport import FRAMING, RecordingTransport
@@ -99,17 +101,23 @@ class World:
         interest.publish(PublicationPush(channel, Publication(data, offset, epoch if offset else "")))
 
 
-class Listener(Outbox):
+class Listener(Joiner):
     """A connection as the hub sees it; what it was told, its outbox has written in order. It leaves when it is told."""
 
-    __slots__ = ("closings", "group", "link", "missed", "name", "world")
+    __slots__ = ("careless", "closings", "link", "missed", "name", "world")
 
     def __init__(self, world: World, name: str = "a", *, group: Group | None = None, limit: int = 1 << 20) -> None:
         self.link = RecordingTransport()
-        super().__init__(transport=self.link, flusher=world.flusher, limit=limit)
+        super().__init__(
+            client=ConnectionId(name),
+            group=group or world.group,
+            transport=self.link,
+            flusher=world.flusher,
+            limit=limit,
+        )
         self.world = world
         self.name = name
-        self.group = group or world.group
+        self.careless: set[Channel] = set()  # where it keeps no position
         self.closings: list[Disconnect] = []
         self.missed: list[tuple[Channel, Position | None]] = []
 
@@ -121,6 +129,10 @@ class Listener(Outbox):
             self.world.hub.leave(channel, self)
         self.discard()
 
+    def positioned(self, channel: Channel) -> bool:
+        """As it has entered."""
+        return channel not in self.careless
+
     def insufficient(self, channel: Channel, position: Position | None) -> None:
         """Note it and leave the channel, as a session asks for."""
         self.missed.append((channel, position))
@@ -129,6 +141,7 @@ class Listener(Outbox):
     def enter(self, channel: Channel = CHANNEL, *, watch: bool = False, positioned: bool = True) -> Held:
         """Begin to subscribe."""
         held = Held(self, watch=watch, positioned=positioned)
+        (self.careless.discard if positioned else self.careless.add)(channel)
         self.world.hub.enter(channel, held)
         return held
 

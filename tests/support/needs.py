@@ -8,6 +8,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from loadtests.peers.registry import PEERS
+from tests.support import netns, postgres, tools
+
 E2E = Path(__file__).parent.parent / "e2e"
 
 
@@ -19,12 +22,53 @@ def missing(what: str) -> str:
             return "" if shutil.which("node") and shutil.which("npm") else "no node and npm on PATH"
         case "sdks":
             return missing("node") or ("" if _sdks_are_installed() else "no SDKs: `make test` installs them")
+        case "oidc":
+            installed = (E2E / "node_modules" / "oidc-provider").is_dir()
+            return missing("node") or ("" if installed else "no oidc-provider: `make test` installs it")
         case "chromium":
             return "" if _chromium() else "no chromium on PATH and none of playwright's"
+        case "netns":
+            return netns.possible()
+        case "postgres":
+            return "" if postgres.program("postgres") and postgres.program("initdb") else "no PostgreSQL"
         case "redis-tls":
             return "" if _redis_speaks_tls() else "no redis-server with TLS on PATH"
         case _:
-            raise ValueError(f"unknown need {what!r}")
+            return _missing_for_deploy(what)
+
+
+def _missing_for_deploy(what: str) -> str:
+    match what:
+        case "deploy tools":
+            return "" if tools.there() else "no tools for deploy artefacts: `make test` installs them"
+        case "models":
+            return missing("node") or tools.models_missing()
+        case "images":
+            return tools.cannot_build()
+        case "prometheus":
+            return (
+                "" if shutil.which("prometheus") and shutil.which("promtool") else "no prometheus and promtool on PATH"
+            )
+        case "redis-exporter":
+            return "" if redis_exporter() else "no redis_exporter on PATH"
+        case "nginx":
+            return "" if shutil.which("nginx") else "no nginx of the system on PATH"
+        case "systemd":
+            return "" if shutil.which("systemd-analyze") else "no systemd-analyze on PATH"
+        case _:
+            return _missing_peer(what)
+
+
+def redis_exporter() -> str | None:
+    """Return the program that tells Prometheus of Redis, under its own name or Debian's; None: there is none."""
+    return shutil.which("redis_exporter") or shutil.which("prometheus-redis-exporter")
+
+
+def _missing_peer(what: str) -> str:
+    kind, _, name = what.partition(" ")
+    if kind != "peer":
+        raise ValueError(f"unknown need {what!r}")
+    return PEERS[name].missing()
 
 
 def _sdks_are_installed() -> bool:

@@ -15,7 +15,9 @@ from gateway.errors import TokenError
 from gateway.metrics import COUNTERS, HISTOGRAMS
 from gateway.node import Node, NodeOptions
 from gateway.protocol.channels import ChannelOptions, Namespaces
+from gateway.protocol.messages import Revoke
 from gateway.protocol.policy import Policy
+from gateway.protocol.revocations import Denylist
 from gateway.protocol.values import Hello, PublishOptions
 from gateway.resolver import all_codecs, engine_for
 from gateway.types import Channel, ClientInfo, ConnectionId, Identity, NodeId, Publication, UserId
@@ -69,6 +71,7 @@ class TokenTable:
 
     identities: dict[str, Identity] = field(default_factory=dict)
     keys: asyncio.Event = field(default_factory=asyncio.Event)
+    denied: Denylist = field(default_factory=Denylist)
 
     def known(self, token: str, now: float) -> Identity | TokenError | None:
         """See the contract."""
@@ -84,10 +87,19 @@ class TokenTable:
             raise found
         return found
 
+    def revoke(self, revocation: Revoke) -> None:
+        """See the contract; revocations do not end here."""
+        self.denied.add(revocation, 0.0)
+
+    def revoked(self, identity: Identity) -> bool:
+        """See the contract."""
+        return self.denied.find(identity, 0.0) is not None
+
     def _look_up(self, token: str) -> Identity | TokenError:
-        if token == "bad":
+        found = self.identities.get(token) or Identity(UserId(token))
+        if token == "bad" or self.revoked(found):
             return TokenError(3500, "invalid token")
-        return self.identities.get(token) or Identity(UserId(token))
+        return found
 
 
 @dataclass
@@ -223,7 +235,7 @@ async def running_node(**changes: Any) -> AsyncIterator[World]:
     clock, recorder, tokens = ManualClock(), StrictRecorder(), TokenTable()
     own = {
         name: changes.pop(name)
-        for name in ("queue_limit", "stall_timeout", "close_timeout", "drain_timeout")
+        for name in ("queue_limit", "stall_timeout", "close_timeout", "users", "drain")
         if name in changes
     }
     policy = replace(Policy(namespaces=NAMESPACES, command_rate=0.0, ping_interval=0.0), **changes)

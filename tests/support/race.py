@@ -10,21 +10,23 @@ from uuid import uuid4
 
 from gateway.answers import answer
 from gateway.contracts.engine import Engine
+from gateway.disconnects import Disconnect
 from gateway.errors import EngineFault
 from gateway.hub import Hub
-from gateway.joining import JoinTools, Seat, SharedReads, join, leave
+from gateway.joining import JoinTools, SharedReads, join, leave
 from gateway.protocol.effects import Join, Joined
 from gateway.protocol.messages import ControlCommand, Survey
 from gateway.protocol.values import HistoryQuery, NodeInfo, Published, PublishOptions
 from gateway.relay import Relay
-from gateway.types import Channel, ClientInfo, ConnectionId, NodeId, Position, Publication, UserId
+from gateway.timers import TimerWheel
+from gateway.types import Channel, ClientInfo, NodeId, Position, Publication, UserId
 from tests.support.clock import ManualClock
 from tests.support.engines import eventually
 from tests.support.listening import Listener, World
 from tests.support.recorder import MemoryRecorder
 
 CHECKPOINTS: Final = ("subscribed", "present", "reading", "read", "joined")
-GENEROUS: Final = 10.0  # seconds; who waits so long has failed
+GENEROUS: Final = 30.0  # seconds; who waits so long has failed
 AGAIN: Final = 0.2  # seconds; what was published while the link was down does not come
 Action = tuple[str, int]
 
@@ -48,9 +50,13 @@ class Ears:
     relay: Relay | None = None
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     last: tuple[str, bytes] = ("", b"")  # channel and data
+    losing: int = 0  # so many of the next publications are lost on the way
 
     def published(self, channel: Channel, publication: Publication) -> None:
         """Pass on, and let whoever waits see the last one."""
+        if self.losing:
+            self.losing -= 1
+            return
         if self.relay is not None:
             self.relay.published(channel, publication)
         self.last = (channel, publication.data)
@@ -87,18 +93,20 @@ class Ears:
 class Racer(Listener):
     """A connection that joins once."""
 
-    __slots__ = ("gone", "id", "outcome", "plan", "reply", "seats", "since", "tools")
+    __slots__ = ("outcome", "plan", "reply", "since", "tools")
 
     def __init__(self, world: World, plan: Plan, tools: JoinTools, name: str) -> None:
         super().__init__(world, name)
-        self.id = ConnectionId(name)
         self.plan = plan
         self.tools = tools
-        self.gone = False
-        self.seats: dict[Channel, Seat] = {}
         self.since: Position | None = None
-        self.outcome: Joined | EngineFault | None = None
+        self.outcome: Joined | EngineFault | Disconnect | None = None
         self.reply: Position | None = None
+
+    def positioned(self, channel: Channel) -> bool:
+        """As it was planned."""
+        del channel
+        return self.plan.positioned
 
     def insufficient(self, channel: Channel, position: Position | None) -> None:
         """Note it, and leave as a session asks for."""
@@ -138,9 +146,13 @@ class Race:
         self.was_cut = False
         self.options = PublishOptions(history_size=size, history_ttl=300.0, history_meta_ttl=3000.0)
         hub: Hub = self.world.hub
-        ears.relay = self.relay = Relay(hub=hub, clock=self.world.clock, recorder=MemoryRecorder())
+        clock = self.world.clock
+        ears.relay = self.relay = Relay(
+            hub=hub, clock=clock, recorder=MemoryRecorder(), wheel=TimerWheel(clock.monotonic())
+        )
         assert engine.history is not None
         self.history = engine.history
+        self.relay.connect(self.history)
         self.tools = JoinTools(hub, self.relay, engine, SharedReads(engine.history), self._checkpoint)
         self.number = 0
         self.sent: dict[int, Position] = {}
@@ -175,7 +187,7 @@ class Race:
         self.ears.relay = None
 
     async def _ready(self) -> bool:
-        return not self.engine.faults()  # an earlier race may have cut the link
+        return not self.engine.faults() and not self.engine.outages()  # an earlier race may have cut the link
 
     # --- what happens
 
@@ -240,6 +252,8 @@ class Race:
             case "cut":
                 self.was_cut = True
                 self.cut()
+            case "lose":
+                self.ears.losing += 1
             case "suspect":
                 self.relay.suspect([self.channel], "link")
             case _:
@@ -250,10 +264,10 @@ class Race:
         number = self.number
 
         def published(outcome: Published | EngineFault) -> None:
-            assert isinstance(outcome, Published), outcome
-            assert outcome.position is not None
-            self.sent[number] = outcome.position
-            done(outcome)
+            if isinstance(outcome, Published):
+                assert outcome.position is not None
+                self.sent[number] = outcome.position
+            done(outcome)  # a fault is raised where it is awaited: raised here, nobody would be woken
 
         self.engine.broker.publish(self.channel, b":%d" % number, self.options, published)
 
@@ -277,6 +291,7 @@ class Race:
 
     async def _everything_arrived(self) -> None:
         """Publish until this node has heard it, and let the turn end."""
+        self.ears.losing = 0
         while self.world.hub.interests:
             await answer(self._publish)
             try:
@@ -288,8 +303,12 @@ class Race:
                 assert self.was_cut
                 continue  # it was lost: the link stands again a moment later
             break
+        await eventually(self._mended)
         for _ in range(3):
             await asyncio.sleep(0)
+
+    async def _mended(self) -> bool:
+        return all(it.repair is None for it in self.world.hub.interests.values())
 
     # --- what must hold
 

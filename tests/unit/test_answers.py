@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.answers import answer
+from gateway.answers import answer, answers
 from gateway.contracts.broker import Done
 from gateway.errors import EngineFault
 
@@ -40,3 +40,27 @@ async def test_an_answer_after_cancelling_is_dropped() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     asked[0]("late")
+
+
+async def test_many_answers_stand_in_the_order_of_the_calls() -> None:
+    """However they come, and with faults in their places; no call is no wait."""
+    asked: list[tuple[int, Done[int]]] = []
+    task = asyncio.create_task(answers(lambda number, done: asked.append((number, done)), [(1,), (2,), (3,)]))
+    await asyncio.sleep(0)
+    fault = EngineFault("down")
+    for number, done in reversed(asked):
+        assert not task.done()
+        done(fault if number == 2 else number * 10)
+    assert [10, fault, 30] == await task
+    assert [] == await answers(lambda _number, _done: None, [])
+
+
+async def test_many_answers_after_cancelling_are_dropped() -> None:
+    """The engine may finish its calls after the waiter has gone."""
+    asked: list[Done[int]] = []
+    task = asyncio.create_task(answers(lambda _, done: asked.append(done), [(1,)]))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    asked[0](1)

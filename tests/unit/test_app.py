@@ -5,6 +5,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from gateway.app import create_app, create_gateway
 from gateway.errors import OperatorError
@@ -16,6 +18,24 @@ from tests.support.app import KEY, handshake, running_app, status
 def sections(**more: object) -> Settings:
     """Return settings that let everybody in."""
     return Settings.model_validate({"client": {"insecure": True}, "http_api": {"key": KEY}, **more})
+
+
+async def test_calls_and_handshakes_go_past_the_layers_of_fastapi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would cost ten times what the way to a route does; whatever else is asked takes them."""
+    passed: list[str] = []
+    layers = FastAPI.__call__
+
+    async def noted(self: FastAPI, scope: Scope, receive: Receive, send: Send) -> None:
+        passed.append(scope["path"])
+        await layers(self, scope, receive, send)
+
+    monkeypatch.setattr(FastAPI, "__call__", noted)
+    async with running_app() as app:
+        await app.result("info")
+        assert 404 == status(await handshake(app, "/ws/no room"))
+        assert [] == passed
+        assert 405 == (await app.http.get("/api/info")).status_code
+        assert ["/api/info"] == passed
 
 
 async def test_two_gateways_in_one_process_share_nothing() -> None:
@@ -43,11 +63,22 @@ async def test_health_says_whether_clients_are_welcome() -> None:
     async with running_app() as app:
         assert {"status": "ok"} == (await app.http.get("/health/live")).json()
         assert (200, {"status": "ok"}) == ((ready := await app.http.get("/health/ready")).status_code, ready.json())
-        await app.gateway.drain()
-        assert app.gateway.admission.draining
+        await app.node.drain.at_once()
         ready = await app.http.get("/health/ready")
         assert (503, {"status": "not ready", "faults": ["draining"]}) == (ready.status_code, ready.json())
         assert 200 == (await app.http.get("/health/live")).status_code
+
+
+async def test_an_outage_that_all_nodes_share_makes_none_of_them_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is listed, beside the faults of this node if there are any."""
+    async with running_app() as app:
+        monkeypatch.setattr(app.node.engine, "outages", lambda: ["redis: away"])
+        ready = await app.http.get("/health/ready")
+        assert (200, {"status": "ok", "degraded": ["redis: away"]}) == (ready.status_code, ready.json())
+        monkeypatch.setattr(app.node.engine, "faults", lambda: ["a task died"])
+        ready = await app.http.get("/health/ready")
+        unfit = {"status": "not ready", "faults": ["a task died"], "degraded": ["redis: away"]}
+        assert (503, unfit) == (ready.status_code, ready.json())
 
 
 async def test_before_the_lifespan_a_node_is_not_ready() -> None:
@@ -72,12 +103,20 @@ async def test_metrics_show_what_is_looked_up() -> None:
             "gateway_subscriptions 1.0",
             "gateway_channels 1.0",
             "gateway_users 1.0",
+            "gateway_presence_entries 1.0",
             "gateway_engine_in_memory 1.0",
             "gateway_draining 0.0",
             "gateway_client_queue_bytes 0.0",
             "gateway_client_queue_max_bytes 0.0",
         ):
             assert line in page.text
+
+
+async def test_metrics_show_the_limit_of_memory_where_there_is_one() -> None:
+    """What a node may occupy is shown next to what it occupies, so that an alert can compare the two."""
+    gateway = create_gateway(sections(http_server={"memory_limit": 123_000_000}))
+    page, _ = gateway.metrics.exposition()
+    assert b"\ngateway_memory_limit_bytes 1.23e+08\n" in page
 
 
 async def test_with_an_internal_port_the_public_one_serves_clients_only() -> None:
@@ -123,6 +162,20 @@ async def test_a_client_can_speak_over_plain_asgi() -> None:
         for _ in range(50):
             await asyncio.sleep(0)
         assert {} == app.node.connections
+
+
+@pytest.mark.parametrize(
+    ("server", "limit"), [({}, 4000), ({"workers": 4}, 1000), ({"workers": 4, "memory_limit": 3000}, 3000)]
+)
+async def test_workers_share_the_memory_of_their_control_group(
+    monkeypatch: pytest.MonkeyPatch, server: dict[str, int], limit: int
+) -> None:
+    """Each may have its part of the limit that the kernel holds all of them to; what is set is for each."""
+    seen: list[int] = []
+    monkeypatch.setattr("gateway.app.cgroup_memory_limit", lambda: 4000)
+    monkeypatch.setattr("gateway.app.Headroom", lambda **limits: seen.append(limits["memory_limit"]))
+    create_gateway(sections(http_server=server))
+    assert [limit] == seen
 
 
 def test_an_unknown_engine_is_named_with_the_choices() -> None:

@@ -5,8 +5,9 @@ import os
 import re
 import shlex
 import sys
+import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -16,13 +17,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway import __version__, cli
+from gateway import __version__, cli, leaving
 from gateway.settings import Settings
 from gateway.settings.printing import as_toml
+from tests.support.logs import logging_as_before
 
 SECRET = "0123456789abcdef0123456789abcdef"
 INSECURE = {"GATEWAY_CLIENT__INSECURE": "true"}
-COMMANDS = ("serve", "demo", "token", "check-config")
+COMMANDS = ("serve", "drain", "health", "demo", "token", "check-config")
 
 
 @dataclass
@@ -38,7 +40,7 @@ Run: TypeAlias = Callable[..., Ran]
 
 
 @pytest.fixture(name="run")
-def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Give a way to run the console script in an empty folder and without variables of this machine."""
     monkeypatch.chdir(tmp_path)
     for name in [it for it in os.environ if it.startswith("GATEWAY_")]:
@@ -54,12 +56,13 @@ def _run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         printed = capsys.readouterr()
         return Ran(ended.value.code, printed.out, printed.err)
 
-    return run
+    with logging_as_before():
+        yield run
 
 
 def private_key(folder: Path, key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> Path:
     """Write a key as the auth service keeps it."""
-    path = folder / "signing_key.pem"
+    path = folder / "first.pem"
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return path
 
@@ -90,9 +93,9 @@ def test_each_help_teaches_by_examples(run: Run, command: str) -> None:
 
 def test_the_examples_of_token_work(run: Run, tmp_path: Path) -> None:
     """Each prints a token for alice, once the keys they name are there."""
-    pem = private_key(tmp_path, ed25519.Ed25519PrivateKey.generate()).read_bytes()
-    (tmp_path / ".demo").mkdir()
-    (tmp_path / ".demo" / "signing_key.pem").write_bytes(pem)
+    for folder in (".demo/keys", "auth_keys"):
+        (tmp_path / folder).mkdir(parents=True)
+        private_key(tmp_path / folder, ed25519.Ed25519PrivateKey.generate())
     for line in examples(run, "token"):
         made = run(*shlex.split(line)[1:])
         assert 0 == made.code
@@ -112,7 +115,7 @@ def test_the_examples_of_check_config_work(run: Run, tmp_path: Path) -> None:
 
 def test_the_version_is_shown(run: Run) -> None:
     """For bug reports."""
-    assert f"realtime-gateway {__version__}\n" == run("--version").out
+    assert f"realtime-gateway {__version__} (interpreted)\n" == run("--version").out
 
 
 # --- faults
@@ -136,6 +139,25 @@ def test_an_engine_that_does_not_exist_is_a_fault(run: Run, command: str) -> Non
     refused = run(command, env=INSECURE | {"GATEWAY_ENGINE__URL": "carrier-pigeon://coop"})
     assert 1 == refused.code
     assert "no engine 'carrier-pigeon'; there are memory://" in refused.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://x:y", "the port is not a number"),
+        ("redis+cluster://a/1", "no databases"),
+        ("rediss+sentinel://:pa55@a,b", "name the service"),
+        ("memory://here", "memory:// takes nothing after it"),
+    ],
+)
+def test_a_bad_engine_url_is_a_fault_before_anything_starts(run: Run, url: str, says: str) -> None:
+    """Checking reads the URL as its engine will, and connects to nothing."""
+    refused = run("check-config", env=INSECURE | {"GATEWAY_ENGINE__URL": url})
+    assert 1 == refused.code
+    assert says in refused.err
+    assert "pa55" not in refused.err
+    accepted = run("check-config", env=INSECURE | {"GATEWAY_ENGINE__URL": "redis+sentinel://127.0.0.1:1/main"})
+    assert 0 == accepted.code
 
 
 @pytest.mark.parametrize("command", ["serve", "check-config"])
@@ -170,6 +192,71 @@ def test_flags_reach_the_settings(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert [("127.0.0.9", 7, True), ("127.0.0.1", 1, False)] == [
         (it.http_server.address, it.http_server.port, it.http_server.reuse_port) for it in seen
     ]
+
+
+WORKERS = {"GATEWAY_ENGINE__URL": "redis://127.0.0.1:1", "GATEWAY_HTTP_SERVER__INTERNAL_PORT": "9000"}
+
+
+def test_several_workers_need_a_parent(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more than one the command becomes the parent; the flag wins over the variable, so one is a plain node."""
+    became: list[int] = []
+
+    def become(settings: Settings) -> None:
+        became.append(settings.http_server.workers)
+        sys.exit(0)
+
+    monkeypatch.setattr("gateway.workers.becoming.become_parent", become)
+    monkeypatch.setattr("gateway.serving.serve_node", lambda _: 7)
+    env = INSECURE | WORKERS
+    assert 0 == run("serve", "--workers", "3", env=env).code
+    assert 0 == run("serve", env=env | {"GATEWAY_HTTP_SERVER__WORKERS": "2"}).code
+    assert 7 == run("serve", "--workers", "1", env=env | {"GATEWAY_HTTP_SERVER__WORKERS": "2"}).code
+    assert [3, 2] == became
+
+
+def test_several_workers_without_redis_are_refused(run: Run) -> None:
+    """Before anything starts, by `check-config`, too; all that is missing is told at once."""
+    refused = run("check-config", env=INSECURE | {"GATEWAY_HTTP_SERVER__WORKERS": "2"})
+    assert 1 == refused.code
+    faults = refused.err.splitlines()[-2:]
+    assert faults[0].startswith("gateway: http_server.workers: memory:// keeps all in one process")
+    assert faults[1].startswith("gateway: http_server.internal_port: should be set with several workers")
+    assert 1 == run("serve", "--workers", "2", env=INSECURE).code
+    assert 0 == run("check-config", env=INSECURE | WORKERS | {"GATEWAY_HTTP_SERVER__WORKERS": "2"}).code
+
+
+# --- drain
+
+
+def test_the_options_of_drain_become_an_errand(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings say where and with which key; options win; a missing token key is not its business."""
+    seen: list[leaving.Errand] = []
+    monkeypatch.setattr(leaving, "drain", lambda errands, _: seen.extend(errands))
+    env = {"GATEWAY_HTTP_API__KEY": "k", "GATEWAY_HTTP_SERVER__INTERNAL_PORT": "9000"}
+    assert 0 == run("drain", env=env).code
+    assert 0 == run("drain", "--wait", "--timeout", "1m30s", "--url", "http://other:1", env=env).code
+    assert [
+        leaving.Errand("http://127.0.0.1:9000", "k", wait=False, timeout=70.0),
+        leaving.Errand("http://other:1", "k", wait=True, timeout=90.0),
+    ] == seen
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "says"),
+    [
+        ([], {}, "http_api.key is empty, so nobody may ask: set it, or send SIGTERM, which drains too"),
+        (["--timeout", "soon"], {"GATEWAY_HTTP_API__KEY": "k"}, "--timeout: should be a duration"),
+        ([], {"GATEWAY_SHUTDOWN__WINDOW": "301s"}, "GATEWAY_SHUTDOWN__WINDOW: "),
+    ],
+)
+def test_a_drain_that_cannot_be_asked_for_is_one_line(
+    run: Run, words: list[str], env: dict[str, str], says: str
+) -> None:
+    """What is missing or wrong is named."""
+    refused = run("drain", *words, env=env)
+    assert 1 == refused.code
+    assert f"gateway: {says}" in refused.err
+    assert 1 == len(refused.err.splitlines())
 
 
 # --- check-config
@@ -255,8 +342,40 @@ def test_a_short_secret_signs_too(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ages", "expected"),
+    [
+        ({"first.pem": 100}, "first.pem"),
+        ({"first.pem": 100, "1000.pem": 5000}, "first.pem"),
+        ({"first.pem": 100, "{now}-label.pem": 0, "{later}.pem": 200}, "{now}-label.pem"),
+        ({"{later}.pem": 0, "{latest}.pem": 0}, "{later}.pem"),
+        ({"own.pem": 10, "first.pem": 100, ".9.pem": 0, "notes.txt": 0}, "own.pem"),
+    ],
+    ids=["the only one", "by name, not by age of the file", "not before its time", "the first to come", "own names"],
+)
+def test_of_a_folder_of_keys_the_one_that_signs_now_signs(
+    run: Run, tmp_path: Path, ages: dict[str, int], expected: str
+) -> None:
+    """As the auth service chooses: the newest whose time has come, by its name or else by when it was made."""
+    now = int(time.time())
+    moments = {"now": now - 60, "later": now + 1000, "latest": now + 2000}
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    signs = ""
+    for name, age in ages.items():
+        path = folder / name.format(**moments)
+        private_key(tmp_path, ed25519.Ed25519PrivateKey.generate()).rename(path)
+        os.utime(path, (now - age, now - age))
+        if name == expected:
+            signs = run("token", "--user", "bob", "--key", str(path)).out
+    made = run("token", "--user", "bob", "--key", str(folder)).out
+    assert signs
+    assert jwt.get_unverified_header(signs.strip()) == jwt.get_unverified_header(made.strip())
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["--key", "empty"], "empty: holds no key (*.pem)"),
         ([], "nothing to sign with: give --key or --hmac, or run `gateway demo`"),
         (["--key", "no.pem"], "no.pem: cannot be read: No such file or directory"),
         (["--key", "text.pem"], "text.pem: is no private key in PEM form"),
@@ -267,6 +386,7 @@ def test_a_short_secret_signs_too(run: Run) -> None:
 def test_a_token_that_cannot_be_made_is_one_line(run: Run, tmp_path: Path, words: list[str], says: str) -> None:
     """What is missing or wrong is named."""
     (tmp_path / "text.pem").write_text("no key")
+    (tmp_path / "empty").mkdir()
     refused = run("token", "--user", "alice", *words)
     assert 1 == refused.code
     assert f"gateway: {says}" in refused.err

@@ -93,6 +93,8 @@ def test_the_locks_belong_to_the_project() -> None:
         ("demo", ("uvicorn==0.54", "uvicorn==0.55"), "uvicorn differs from the smaller lock"),
         ("test", ("--hash=sha256:", "--hush=sha256:"), "no hash for"),
         ("sdk-0.5", ("centrifuge-python==0.5", "centrifuge-python==0.6"), "is not pinned to a version it allows"),
+        ("compile", ("mypy-extensions==1", "mypy-extensions==0"), "mypy-extensions differs from the lock test"),
+        ("load", ("uvloop==0.23.0", "uvloop==0.22.0"), "uvloop differs from the lock test"),
         ("demo", ("# made by", "--index-url https://host.example # made by"), "names a host"),
     ],
 )

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from gateway.disconnects import SLOW
-from gateway.hub import EVENT_COST, HELD_LIMIT, Group, Held
 from gateway.protocol.messages import JoinPush, PublicationPush
+from gateway.protocol.repair import EVENT_COST, HELD_LIMIT
+from gateway.recipients import Group, Held
 from gateway.types import Channel
 from tests.support.listening import CHANNEL, EPOCH, Listener, ReadableCodec, World, at, join_of, leave_of, written
 from tests.support.transport import FRAMING
@@ -100,6 +101,23 @@ def test_a_recipient_over_its_limit_is_closed_after_the_others_got_theirs(world:
     world.publish(2)
     world.turns.take_all()
     assert ["p1", "p2"] == good.heard
+
+
+def test_many_who_are_closed_by_one_another_do_not_nest(world: World) -> None:
+    """Each shares a channel with the next, and all are too slow: whoever leaves spills a channel that ends another."""
+    channels = [Channel(f"chat:{number}") for number in range(1_000)]
+    chain = [Listener(world, limit=3) for _ in channels]
+    for number, channel in enumerate(channels):
+        for listener in chain[number : number + 2]:
+            listener.careless.add(channel)
+            listener.listen(channel=channel)
+    for listener in chain:
+        listener.block(0.0)
+    for channel in channels:
+        world.publish(channel=channel, data=b"long")
+    world.turns.take_all()
+    assert [[SLOW]] * len(chain) == [it.closings[:1] for it in chain]
+    assert {} == world.hub.interests
 
 
 def test_spill_brings_outboxes_up_to_date_before_a_reply(world: World) -> None:
@@ -324,6 +342,7 @@ def test_a_live_one_that_waits_for_the_channel_and_misses_something_is_told(worl
     assert interest.settle(held, at(5))
     assert interest.release(held)
     world.publish(7)
+    world.turns.take_all()
     assert [(CHANNEL, at(5))] == new.missed
     world.turns.take_all()
     assert [] == new.heard

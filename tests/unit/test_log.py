@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from gateway.log import configure
+from tests.support.logs import logging_as_before
 
 JWT = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 
@@ -25,13 +26,8 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(name="out", autouse=True)
 def _out() -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield io.StringIO()
-    structlog.reset_defaults()
-    logging.captureWarnings(capture=False)
-    root.handlers, root.level = handlers, level
-    logging.getLogger("uvicorn.access").disabled = False
+    with logging_as_before():
+        yield io.StringIO()
 
 
 def fail(text: str) -> None:

@@ -138,9 +138,11 @@ def test_gauges_are_read_when_asked(metrics: Metrics) -> None:
     states = {"open": 1.0}
     metrics.watch("connections", lambda: states)
     metrics.watch("jwks_age", lambda: 12.5)
+    metrics.watch("memory_limit", lambda: 64)
     states["open"] = 7.0
     assert 7 == value(metrics, "gateway_connections", state="open")
     assert 12.5 == value(metrics, "gateway_jwks_age_seconds")
+    assert 64 == value(metrics, "gateway_memory_limit_bytes")
 
 
 def calls() -> Iterator[tuple[str, str, str | None]]:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.disconnects import SHUTDOWN
+from gateway.draining import DrainRules
 from gateway.node import Node
 from gateway.protocol.messages import DisconnectClients, Survey
 from gateway.types import Identity, UserId
@@ -104,7 +105,7 @@ async def test_a_node_is_ready_while_it_runs_and_not_before_or_while_draining() 
         assert [] == world.node.faults()
         fresh = Node(options=world.node.options, verifier=world.tokens, clock=world.clock, recorder=world.recorder)
         assert ["starting"] == fresh.faults()
-        await world.node.drain()
+        world.node.drain.begin()
         assert ["draining"] == world.node.faults()
 
 
@@ -171,16 +172,32 @@ async def test_drain_moves_everybody_away_and_lets_their_traces_be_removed() -> 
     async with running_node() as world:
         clients = [await world.opened(user, ROOM) for user in ("alice", "bob", "carol")]
         answer_closes(world, clients)
-        await asyncio.wait_for(world.node.drain(), 5.0)
+        world.node.drain.begin()
+        assert await asyncio.wait_for(world.node.drain.ended(), 5.0)
         assert [SHUTDOWN] * 3 == [it.link.closings[0] for it in clients]
         await world.assert_nothing_left()
-        await world.node.drain()  # nothing left to do
+        world.node.drain.begin()  # nothing left to do
+        assert await world.node.drain.ended()
+
+
+async def test_before_the_delay_is_over_newcomers_are_let_in() -> None:
+    """The node is not ready any more; whoever comes all the same is served, and moved away with the others."""
+    async with running_node(drain=DrainRules(delay=3600.0)) as world:
+        world.node.drain.begin()
+        client = await world.opened("alice", ROOM)
+        assert (["draining"], 1) == (world.node.faults(), world.node.drain.remaining)
+        assert client.link.code is None
+        answer_closes(world, [client])
+        world.node.drain.hurry()
+        assert await asyncio.wait_for(world.node.drain.ended(), 5.0)
+        assert 3001 == client.link.code
+        await world.assert_nothing_left()
 
 
 async def test_who_comes_while_draining_is_sent_on() -> None:
     """A handshake that was under way ends with 3001 as well."""
     async with running_node() as world:
-        await world.node.drain()
+        await world.node.drain.at_once()
         client = world.client()
         assert 3001 == client.link.code
         client.link.hang_up()
@@ -189,9 +206,9 @@ async def test_who_comes_while_draining_is_sent_on() -> None:
 
 async def test_who_does_not_answer_the_close_is_aborted() -> None:
     """The drain is bounded in time."""
-    async with running_node(drain_timeout=0.05) as world:
+    async with running_node(drain=DrainRules(timeout=0.05)) as world:
         client = await world.opened("alice", ROOM)
-        await world.node.drain()
+        await world.node.drain.at_once()
         assert client.link.aborted
         client.link.hang_up(None, "server")
         await world.assert_nothing_left()

@@ -4,8 +4,8 @@ from math import inf
 
 import pytest
 
-from gateway.disconnects import SLOW
-from gateway.outbox import TURN_CONNECTIONS, TURN_SECONDS, Flusher, Outbox
+from gateway.disconnects import SLOW, Disconnect
+from gateway.outbox import FAIR_BYTES, TURN_CONNECTIONS, TURN_SECONDS, Flusher, Outbox
 from gateway.types import Channel
 from tests.support.listening import Turns
 from tests.support.transport import RecordingTransport
@@ -41,10 +41,11 @@ class Fixture:
         return Outbox(transport=transport, flusher=self.flusher, limit=limit), transport
 
 
-class Broken:
+class Broken(Outbox):
     """An outbox, or a source, that raises when its turn comes."""
 
-    marked = False
+    def __init__(self) -> None:
+        super().__init__(transport=RecordingTransport(), flusher=Fixture().flusher, limit=100)
 
     def flush(self) -> None:
         """Raise."""
@@ -221,30 +222,84 @@ def test_a_blocked_outbox_is_looked_at_each_second_and_at_its_end() -> None:
     assert inf == outbox.look_at(10.0)
     outbox.block(100.0)
     assert (True, 101.0) == (outbox.blocked, outbox.look_at(10.0))
-    assert not outbox.stalled(109.5, 10.0)
+    assert 100.25 == outbox.look_at(1.0)
+    for second in range(101, 110):
+        assert not outbox.stalled(second + 0.5, 10.0)
     assert 110.0 == outbox.look_at(10.0)
     assert outbox.stalled(110.0, 10.0)
     outbox.unblock()
     assert (False, inf) == (outbox.blocked, outbox.look_at(10.0))
 
 
-def test_progress_counts_from_the_look_before_it() -> None:
-    """A byte taken between two looks starts the time anew at the earlier one; a backlog that grows does not."""
+def test_a_client_must_take_its_share_in_each_timeout() -> None:
+    """16 KiB start the time anew, at the look before they were seen; a byte does not; a growing backlog is none."""
+    outbox, transport = Fixture().outbox()
+    transport.stalled = 100_000
+    outbox.block(0.0)
+    assert not outbox.stalled(1.0, 10.0)
+    transport.stalled -= FAIR_BYTES - 1
+    assert not outbox.stalled(2.0, 10.0)
+    assert 0.0 == outbox.blocked_since
+    transport.stalled += 5_000  # answers to pings, say
+    assert not outbox.stalled(3.0, 10.0)
+    transport.stalled -= 1
+    assert not outbox.stalled(4.0, 10.0)
+    assert (3.0, FAIR_BYTES) == (outbox.blocked_since, outbox.owed)
+    transport.stalled -= FAIR_BYTES - 1
+    assert {False} == {outbox.stalled(float(second), 10.0) for second in range(5, 13)}
+    assert outbox.stalled(13.0, 10.0)
+
+
+def test_where_little_is_left_all_of_it_is_enough() -> None:
+    """Nobody has to take more than there is, and something must be taken even from a transport that says 0."""
     outbox, transport = Fixture().outbox()
     transport.stalled = 100
     outbox.block(0.0)
-    assert not outbox.stalled(1.0, 10.0)
-    transport.stalled = 99
-    assert not outbox.stalled(2.0, 10.0)
-    assert 1.0 == outbox.blocked_since
-    transport.stalled = 150  # answers to pings, say
-    assert not outbox.stalled(3.0, 10.0)
-    assert 1.0 == outbox.blocked_since
-    transport.stalled = 149
-    assert not outbox.stalled(4.0, 10.0)
-    assert 3.0 == outbox.blocked_since
-    assert not outbox.stalled(12.9, 10.0)
-    assert outbox.stalled(13.0, 10.0)
+    assert 100 == outbox.owed
+    transport.stalled = 0
+    assert {False} == {outbox.stalled(float(second), 10.0) for second in range(1, 10)}
+    assert (0.0, 1) == (outbox.blocked_since, outbox.owed)
+    assert outbox.stalled(10.0, 10.0)
+
+
+def test_time_in_which_this_process_was_held_up_is_not_the_clients() -> None:
+    """After a stop of our own, in which nothing was written, a client still has the time that it had left."""
+    outbox, transport = Fixture().outbox()
+    transport.stalled = 100_000
+    outbox.block(0.0)
+    assert {False} == {outbox.stalled(float(second), 10.0) for second in range(1, 6)}
+    assert not outbox.stalled(36.0, 10.0)  # 30 s late
+    assert {False} == {outbox.stalled(float(second), 10.0) for second in range(37, 40)}
+    assert outbox.stalled(40.0, 10.0)
+
+
+def test_a_short_timeout_is_looked_at_more_often() -> None:
+    """A client that takes its share within it survives, however short it is."""
+    outbox, transport = Fixture().outbox()
+    transport.stalled = 1 << 20
+    outbox.block(0.0)
+    for look in range(1, 20):
+        transport.stalled -= FAIR_BYTES
+        assert not outbox.stalled(outbox.look_at(1.0), 1.0), look
+
+
+@pytest.mark.parametrize(
+    ("rate", "gone"),
+    [(0, 10.0), (1, 10.0), (1_000, 10.0), (32_000, None), (2_000, None)],
+    ids=["nothing", "1 byte/s", "8 kbit/s", "256 kbit/s", "16 kbit/s"],
+)
+def test_slow_links_and_those_that_only_seem_to_read(rate: int, gone: float | None) -> None:
+    """Behind a full queue a thin line lives on for as long as it takes; a trickle ends after ten seconds."""
+    outbox, transport = Fixture().outbox()
+    transport.stalled = 1 << 20
+    outbox.block(0.0)
+    ended = None
+    for second in range(1, 31):
+        transport.stalled = max(0, transport.stalled - rate)
+        if outbox.stalled(float(second), 10.0):
+            ended = float(second)
+            break
+    assert gone == ended
 
 
 def test_unblocking_books_what_was_kept_once() -> None:
@@ -261,3 +316,31 @@ def test_unblocking_books_what_was_kept_once() -> None:
     assert [b"1"] == transport.writes
     outbox.unblock()
     assert [] == fixture.turns.waiting
+
+
+class Overfull:
+    """An outbox over its limit, that is relieved, or raises."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.broken = broken
+        self.relieved = 0
+
+    def relieve(self) -> None:
+        """Count, or raise."""
+        if self.broken:
+            raise RuntimeError("broken")
+        self.relieved += 1
+
+    def close(self, disconnect: Disconnect) -> None:
+        """Never asked: there is always room in the end."""
+        raise AssertionError(disconnect)
+
+
+def test_who_cannot_be_relieved_keeps_nobody_from_it_for_good() -> None:
+    """What one raises is heard of, once; those behind it are relieved when they are found full again."""
+    flusher, good = Fixture().flusher, Overfull()
+    with pytest.raises(RuntimeError, match="broken"):
+        flusher.relieve([Overfull(broken=True), good])
+    assert 0 == good.relieved
+    flusher.relieve([good])
+    assert 1 == good.relieved

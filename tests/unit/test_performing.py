@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gateway.answers import answer
 from gateway.errors import EngineFault, TokenError
 from gateway.protocol.values import PresentedToken
 from gateway.types import Channel, Grant, Identity, Position, UserId
@@ -283,27 +283,56 @@ async def test_one_failing_subscription_of_the_token_refuses_the_connect(world: 
 # --- gaps
 
 
-async def test_a_gap_ends_the_subscription_with_2500(world: World) -> None:
+async def lose(world: World, *data: str) -> None:
+    """Publish what does not arrive at this node."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.node, "published", lambda *_: None)
+        await world.publish(*data)
+
+
+async def forget(world: World) -> None:
+    """Remove what history keeps of the room."""
+    assert world.node.engine.history is not None
+    await answer(world.node.engine.history.remove, ROOM)
+
+
+async def test_what_is_lost_on_the_way_comes_from_history_and_nobody_is_told(world: World) -> None:
+    """A gap is filled by the node before what showed it is passed on."""
+    client = await world.opened("alice", ROOM)
+    await world.publish("1")
+    await lose(world, "2", "3")
+    await world.publish("4", "5")
+    await world.settled()
+    assert ["pub 1", "pub 2", "pub 3", "pub 4", "pub 5"] == [
+        it for it in client.story() if it.startswith(("pub", "unsub"))
+    ]
+    assert 1 == world.recorder.counts["gaps_detected", "live"]
+    assert 1 == world.recorder.counts["repairs", "full"]
+
+
+async def test_what_is_lost_for_good_ends_the_subscription_with_2500(world: World) -> None:
     """Told after everything before the gap and never followed by anything of that subscription."""
     client = await world.opened("alice", ROOM)
     await world.publish("1")
-    interest = world.node.hub.interests[ROOM]
-    assert interest.position is not None
-    interest.position = replace(interest.position, offset=0)  # as if the one had never come
-    await world.publish("2", "3")
+    position = world.node.hub.interests[ROOM].position
+    assert position is not None
+    await lose(world, "2")
+    await forget(world)
+    await world.publish("3", "4")
     await world.settled()
     story = client.story()
     assert ["pub 1", "unsubscribe 2500"] == [it for it in story if it.startswith(("pub", "unsub"))]
     assert {} == client.connection.seats
-    again = client.subscribe(ROOM, recover=True, offset=1, epoch=interest.position.epoch)
+    assert 1 == world.recorder.counts["repairs", "lost"]
+    again = client.subscribe(ROOM, recover=True, offset=2, epoch=position.epoch)
     await world.settled()
     result = client.reply(again)["subscribe"]
     assert result["recovered"]
-    assert [2, 3] == [it["data"] for it in result["publications"]]
-    assert 1 == world.recorder.counts["gaps_detected", "live"]
+    assert [3, 4] == [it["data"] for it in result["publications"]]
 
 
-async def test_a_loss_between_reply_and_release_is_told(world: World) -> None:
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "forgotten"])
+async def test_a_loss_between_reply_and_release_is_mended_or_told(world: World, kept: bool) -> None:
     """A subscription made at connect waits for the others: what its buffer lost meanwhile is not hidden."""
     world.tokens.identities["alice"] = Identity(UserId("alice"), grants={ROOM: Grant(), PLAIN: Grant()})
     gate = asyncio.Event()
@@ -316,9 +345,87 @@ async def test_a_loss_between_reply_and_release_is_told(world: World) -> None:
     client = world.client()
     client.connect("alice")
     await world.settled()
+    await lose(world, "1")
+    if not kept:
+        await forget(world)
     world.node.suspect([ROOM], "link")
+    await world.settled()
     gate.set()
     await world.settled()
-    assert 3010 == client.link.code
-    client.connection.insufficient(ROOM, Position(1, "e"))
-    assert 1 == len(client.link.closings)
+    if kept:
+        assert ["pub 1"] == [it for it in client.story() if it.startswith(("pub", "unsub"))]
+    else:
+        assert 3010 == client.link.code
+        client.connection.insufficient(ROOM, Position(1, "e"))
+        assert 1 == len(client.link.closings)
+
+
+# --- coming back to a channel
+
+
+async def gap_in(world: World) -> None:
+    """Lose a publication of the room for good."""
+    await lose(world, '{"message":"lost"}')
+    await forget(world)
+    await world.publish('{"message":"next"}')
+    await world.settled()
+
+
+async def test_who_is_subscribed_again_unasked_never_leaves_for_the_others(world: World) -> None:
+    """A chat client's dialect comes back at once: neither left nor joined, and still present; then it leaves once."""
+    alice = chat(world, "alice")
+    await world.settled()
+    moves: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.node, "joined", lambda *_: moves.append("joined"))
+        patch.setattr(world.node, "left", lambda *_: moves.append("left"))
+        await gap_in(world)
+        assert 1 == len(of_kind(alice, "gap"))
+        assert [] == moves
+        assert {alice.connection.id} == await present(world)
+        assert alice.connection.returning is None
+        bob = await world.opened("bob", ROOM)
+        alice.link.hang_up()
+        await world.settled()
+    assert ["joined", "left"] == moves
+    assert {bob.connection.id} == await present(world)
+
+
+async def test_who_does_not_come_back_by_itself_has_left(world: World) -> None:
+    """A Centrifuge client decides itself what to do after 2500."""
+    alice = await world.opened("alice", ROOM)
+    await gap_in(world)
+    assert set() == await present(world)
+    assert alice.connection.returning is None
+    again = alice.subscribe(ROOM)
+    await world.settled()
+    assert "subscribe" in alice.reply(again)
+    assert {alice.connection.id} == await present(world)
+
+
+async def test_who_cannot_come_back_has_left(world: World) -> None:
+    """The new subscription fails: its place in presence goes with it."""
+    alice = chat(world, "alice")
+    await world.settled()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.node.engine.broker, "subscribe", failing)
+        await gap_in(world)
+    assert set() == await present(world)
+    assert 1 == len(of_kind(alice, "error"))
+
+
+async def test_who_is_closed_instead_has_left(world: World) -> None:
+    """A subscription of the server's cannot be renewed but by a new connection: nothing of this one stays."""
+    world.tokens.identities["alice"] = Identity(UserId("alice"), grants={ROOM: Grant()})
+    alice = chat(world, "alice")
+    await world.settled()
+    assert {alice.connection.id} == await present(world)
+    await gap_in(world)
+    assert 3010 == alice.link.code
+    assert set() == await present(world)
+
+
+async def present(world: World) -> set[Any]:
+    """Return who is in the room."""
+    assert world.node.engine.presence is not None
+    return set(await answer(world.node.engine.presence.members, ROOM))

@@ -311,10 +311,24 @@ def test_a_url_without_password_is_shown_whole(url: str) -> None:
     assert url == settings.model_dump(mode="json")["engine"]["url"]
 
 
-def test_what_cannot_be_taken_apart_is_masked_whole() -> None:
-    """When in doubt nothing is shown."""
-    settings = Settings.model_validate({"engine": {"url": "redis://[::1:s3cret@host"}})
-    assert MASK == settings.model_dump(mode="json")["engine"]["url"]
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:s3cret@a/0,redis://u:s3,cret@b", f"redis://:{MASK}@a/0,redis://u:{MASK}@b"),
+        ("redis+cluster://u:s3cret@a:1,b:2", f"redis+cluster://u:{MASK}@a:1,b:2"),
+        (
+            "redis+sentinel://:s3cret@a:1,b:2/main?sentinel_password=s3@cret&ssl_cert_reqs=none",
+            f"redis+sentinel://:{MASK}@a:1,b:2/main?sentinel_password={MASK}&ssl_cert_reqs=none",
+        ),
+        ("redis+sentinel://a:1/main?sentinel_password=s3@cret", f"redis+sentinel://a:1/main?sentinel_password={MASK}"),
+        ("redis://[::1:s3cret@host", f"redis://[:{MASK}@host"),
+        ("redis://:s3/cr?et@host/0", f"redis://:{MASK}@host/0"),
+    ],
+)
+def test_all_passwords_of_several_servers_are_masked(url: str, shown: str) -> None:
+    """Each URL of a list, the login of sentinels, and what was not encoded as it should be."""
+    settings = Settings.model_validate({"engine": {"url": url}})
+    assert shown == settings.model_dump(mode="json")["engine"]["url"]
 
 
 def test_what_is_printed_can_be_read_back() -> None:

@@ -162,7 +162,7 @@ def test_the_memory_engine_is_ours(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ({"type": "nats"}, "engine.type: should be memory or redis, not nats"),
-        ({"type": "redis", "redis": {"address": ["a:1", "b:2"]}}, "one Redis server is supported"),
+        ({"type": "redis", "redis": {"address": ["a:1", "b:2"]}}, "for several servers set engine.url"),
     ],
 )
 def test_engines_that_do_not_exist_here_are_faults(tmp_path: Path, content: object, says: str) -> None:

@@ -33,6 +33,20 @@ class Raising(Entry):
         raise RuntimeError("broken deadline")
 
 
+class Ending(Entry):
+    """Has the other one forgotten."""
+
+    def __init__(self, wheel: TimerWheel) -> None:
+        super().__init__(1.0)
+        self.wheel = wheel
+        self.other: Entry = self
+
+    def due(self, now: float) -> float:
+        """Look, and end the other."""
+        self.wheel.forget(self.other)
+        return super().due(now)
+
+
 def run(wheel: TimerWheel, until: float, start: float = 0.0) -> None:
     """Advance tick by tick."""
     for tick in range(round(start / TICK) + 1, round(until / TICK) + 1):
@@ -72,16 +86,42 @@ def test_a_far_deadline_is_asked_again_at_the_horizon() -> None:
     assert 0 == len(wheel)
 
 
-def test_an_earlier_deadline_overtakes_and_the_stale_entry_is_not_looked_at() -> None:
-    """Booking an earlier time adds an entry; the later one that is left behind does nothing."""
+def test_an_earlier_deadline_overtakes_and_leaves_no_second_entry() -> None:
+    """Booking an earlier time moves the entry."""
     wheel = TimerWheel(0.0)
     entry = Entry(1.0)
     wheel.schedule(5.0, entry)
     wheel.schedule(1.0, entry)
-    assert 2 == len(wheel)
+    assert 1 == len(wheel)
     run(wheel, 10.0)
     assert 1 == len(entry.looks)
     assert 0 == len(wheel)
+
+
+def test_what_is_forgotten_is_looked_at_no_more_and_let_go() -> None:
+    """A connection that has ended is not kept until its deadline; whoever was never booked may be forgotten too."""
+    wheel = TimerWheel(0.0)
+    entry = Entry(1.0)
+    wheel.forget(entry)
+    wheel.schedule(1.0, entry)
+    wheel.forget(entry)
+    assert 0 == len(wheel)
+    run(wheel, 2.0)
+    assert [] == entry.looks
+    wheel.schedule(3.0, entry)
+    run(wheel, 3.2, start=2.0)
+    assert 1 == len(entry.looks)
+
+
+def test_what_is_forgotten_by_its_neighbour_in_the_same_tick_is_not_looked_at() -> None:
+    """One entry's look may end another that is due at the same time."""
+    wheel = TimerWheel(0.0)
+    pair = [Ending(wheel), Ending(wheel)]
+    for entry, other in zip(pair, reversed(pair), strict=True):
+        entry.other = other
+        wheel.schedule(1.0, entry)
+    run(wheel, 2.0)
+    assert 1 == sum(len(entry.looks) for entry in pair)
 
 
 def test_a_later_deadline_adds_nothing() -> None:
@@ -95,20 +135,6 @@ def test_a_later_deadline_adds_nothing() -> None:
     run(wheel, 3.0)
     assert 2 == len(entry.looks)
     assert entry.looks[-1] >= 2.0
-
-
-def test_a_stale_entry_in_the_slot_of_a_valid_one_costs_no_second_look() -> None:
-    """An entry rebooked into a slot where an old one of it still lies is looked at once."""
-    wheel = TimerWheel(0.0)
-    entry = Entry(1.0)
-    entry.again = 5.0
-    wheel.schedule(5.0, entry)
-    wheel.schedule(1.0, entry)
-    run(wheel, 1.1)
-    assert 2 == len(wheel)  # the stale one at 5.0 and the valid one
-    entry.again = inf
-    run(wheel, 6.0, start=1.1)
-    assert 2 == len(entry.looks)
 
 
 def test_a_deadline_in_the_past_is_looked_at_on_the_next_tick() -> None:

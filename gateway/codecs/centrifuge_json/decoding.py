@@ -32,7 +32,7 @@ def decode_frame(payload: bytes, text: bool) -> Sequence[Command]:
         _check_utf8(payload, text)
     commands: list[Command] = []
     try:
-        for line in payload.removesuffix(b"\n").split(b"\n"):
+        for line in _lines(payload):
             if line == _PONG:  # all that an idle client sends
                 commands.append(messages.Pong())
                 continue
@@ -47,6 +47,13 @@ def decode_frame(payload: bytes, text: bool) -> Sequence[Command]:
     except (msgspec.DecodeError, RecursionError):
         raise DecodeError(_unreadable(payload, text), before=commands) from None
     return commands
+
+
+def _lines(payload: bytes) -> list[bytes]:
+    lines = payload.split(b"\n")
+    if len(lines) > 1 and not lines[-1]:
+        lines.pop()  # it ended with a line end
+    return lines
 
 
 def _check_utf8(payload: bytes, text: bool) -> None:
@@ -65,6 +72,8 @@ def _command(line: CommandLine) -> Command:
     ref = line.id
     if ref == 0 and line.send is None:
         return messages.Pong()
+    if line.publish is not None and line.connect is None and line.subscribe is None and line.unsubscribe is None:
+        return _publish(ref, line.publish)  # as most are
     for name, build in _BUILDERS:
         request = getattr(line, name)
         if request is not None:
@@ -109,7 +118,14 @@ def _unsubscribe(ref: int, request: requests.ChannelRequest) -> Command:
 def _publish(ref: int, request: requests.PublishRequest) -> Command:
     if request.type:
         raise DecodeError(NOT_AVAILABLE, ref=ref)  # as a plain publication it would mean something else
-    return messages.Publish(ref, _channel(request.channel), bytes(request.data))
+    return messages.Publish(ref, _channel(request.channel), bytes(request.data), _forged(request))
+
+
+def _forged(request: requests.PublishRequest) -> bool:
+    """Whether it names what only the server sets."""
+    it = request
+    named = it.info is it.user is it.client is it.sender is None
+    return not (named and it.offset is it.epoch is it.tags is it.time is None)
 
 
 def _presence(ref: int, request: requests.ChannelRequest) -> Command:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from gateway.codecs.centrifuge_json.decoding import decode_frame
 from gateway.codecs.centrifuge_json.encoding import encode_push, encode_reply
+from gateway.contracts.codec import Dialect
 from gateway.disconnects import Disconnect
 from gateway.protocol.messages import Command, Push, Reply
 from gateway.protocol.values import Encoded
 
 
-class CentrifugeJsonDialect:
+class CentrifugeJsonDialect(Dialect):
     """Stateless."""
 
     __slots__ = ()

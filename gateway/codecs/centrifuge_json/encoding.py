@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from gateway.codecs._json import dump, one_line
+from gateway.codecs._json import dump, one_line, quoted
 from gateway.errors import ErrorReply
 from gateway.protocol import messages
 from gateway.protocol.messages import JoinPush, LeavePush, PingPush, PublicationPush, Push, Reply, UnsubscribePush
@@ -20,12 +20,12 @@ _PING: Final = b"{}"
 def encode_push(push: Push) -> bytes | None:
     """Encode a push; None = this protocol does not show it."""
     if isinstance(push, PublicationPush):
-        return b'{"push":{"channel":%b,"pub":%b}}' % (dump(push.channel), _publication(push.publication))
+        return b'{"push":{"channel":%b,"pub":%b}}' % (quoted(push.channel), _publication(push.publication))
     match push:
         case JoinPush(channel, info):
-            return b'{"push":{"channel":%b,"join":{"info":%b}}}' % (dump(channel), _info(info))
+            return b'{"push":{"channel":%b,"join":{"info":%b}}}' % (quoted(channel), _info(info))
         case LeavePush(channel, info):
-            return b'{"push":{"channel":%b,"leave":{"info":%b}}}' % (dump(channel), _info(info))
+            return b'{"push":{"channel":%b,"leave":{"info":%b}}}' % (quoted(channel), _info(info))
         case UnsubscribePush(channel, code, reason):
             ended = dump({"code": code, "reason": reason})
             return b'{"push":{"channel":%b,"unsubscribe":%b}}' % (dump(channel), ended)
@@ -38,13 +38,17 @@ def encode_push(push: Push) -> bytes | None:
 def encode_reply(reply: Reply) -> bytes | None:
     """Encode a reply; None = not a result of this protocol."""
     result = reply.result
-    if isinstance(result, ErrorReply):
-        return b'{"id":%d,"error":%b}' % (reply.ref, _error(result))
     known = _RESULTS.get(type(result))
-    if known is None:
-        return None
-    name, encode = known
-    return b'{"id":%d,"%b":%b}' % (reply.ref, name, encode(result))
+    if known is not None:
+        name, encode = known
+        return b'{"id":%b,"%b":%b}' % (_number(reply.ref), name, encode(result))
+    if isinstance(result, ErrorReply):
+        return b'{"id":%b,"error":%b}' % (_number(reply.ref), _error(result))
+    return None
+
+
+def _number(number: int) -> bytes:
+    return str(number).encode()  # compiled, a third of what `%d` takes
 
 
 def _error(error: ErrorReply) -> bytes:
@@ -53,15 +57,15 @@ def _error(error: ErrorReply) -> bytes:
 
 def _publication(publication: Publication) -> bytes:
     offset = publication.offset
-    encoded = b'{"data":' + one_line(publication.data)
+    encoded = b'{"data":%b' % one_line(publication.data)
     if publication.info is not None:
-        encoded += b',"info":' + _info(publication.info)
+        encoded = b'%b,"info":%b' % (encoded, _info(publication.info))
     if offset:
-        encoded += b',"offset":%d' % offset
+        encoded = b'%b,"offset":%b' % (encoded, _number(offset))
     if publication.tags:
-        encoded += b',"tags":' + dump(dict(publication.tags))
+        encoded = b'%b,"tags":%b' % (encoded, dump(dict(publication.tags)))
     if offset == 1 and publication.epoch:  # so that clients notice a stream that began anew
-        encoded += b',"epoch":' + dump(publication.epoch)
+        encoded = b'%b,"epoch":%b' % (encoded, dump(publication.epoch))
     return encoded + b"}"
 
 
@@ -70,11 +74,11 @@ def _publications(publications: Iterable[Publication]) -> bytes:
 
 
 def _info(info: ClientInfo) -> bytes:
-    encoded = b'{"user":%b,"client":%b' % (dump(info.user), dump(info.client))
+    encoded = b'{"user":%b,"client":%b' % (quoted(info.user), quoted(info.client))
     if info.conn_info:
-        encoded += b',"conn_info":' + one_line(info.conn_info)
+        encoded = b'%b,"conn_info":%b' % (encoded, one_line(info.conn_info))
     if info.chan_info:
-        encoded += b',"chan_info":' + one_line(info.chan_info)
+        encoded = b'%b,"chan_info":%b' % (encoded, one_line(info.chan_info))
     return encoded + b"}"
 
 

@@ -45,11 +45,19 @@ class ChannelRequest(msgspec.Struct, gc=False):
 
 
 class PublishRequest(msgspec.Struct, gc=False):
-    """Publish; `type` 1 is a change of a map."""
+    """Publish; `type` 1 is a change of a map. What follows is the server's to set: no SDK sends it."""
 
     channel: str = ""
     data: msgspec.Raw = _NOTHING
     type: int = 0
+    info: object = None
+    user: object = None
+    client: object = None
+    sender: object = None
+    offset: object = None
+    epoch: object = None
+    tags: object = None
+    time: object = None
 
 
 class StreamPosition(msgspec.Struct, gc=False):

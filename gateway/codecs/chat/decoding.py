@@ -22,14 +22,32 @@ Plain text is said to the room. Lines that begin with / do more:
 _Room: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
 
 
-class Chat(msgspec.Struct, tag_field="type", tag="chat"):
+class _Said(msgspec.Struct, kw_only=True):
+    """What somebody says; these fields are the server's to set."""
+
+    sender: object = None
+    user: object = None
+    client: object = None
+    info: object = None
+    offset: object = None
+    epoch: object = None
+    tags: object = None
+
+    @property
+    def forged(self) -> bool:
+        """Whether it names what only the server sets."""
+        named = self.sender is self.user is self.client is self.info is None
+        return not (named and self.offset is self.epoch is self.tags is None)
+
+
+class Chat(_Said, tag_field="type", tag="chat"):
     """Say something to a room."""
 
     message: str
     room: _Room | None = None
 
 
-class PrivateChat(msgspec.Struct, tag_field="type", tag="private_chat"):
+class PrivateChat(_Said, tag_field="type", tag="private_chat"):
     """Say something to one user."""
 
     target_user: Annotated[str, msgspec.Meta(min_length=1)]

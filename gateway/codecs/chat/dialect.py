@@ -45,9 +45,9 @@ class ChatDialect(ListeningDialect):
         """Raises BadMessage."""
         match request:
             case decoding.Chat(message, room):
-                return self._say(message, self._channel_of(room))
+                return self._say(message, self._channel_of(room), forged=request.forged)
             case decoding.PrivateChat(target, message):
-                return (self._whisper(UserId(target), message),)
+                return (self._whisper(UserId(target), message, forged=request.forged),)
             case decoding.Join(room, since):
                 return (self._join(_channel(room), since),)
             case decoding.Leave(room):
@@ -70,17 +70,17 @@ class ChatDialect(ListeningDialect):
             case _:
                 assert_never(request)
 
-    def _say(self, message: str, channel: Channel) -> Sequence[Command]:
+    def _say(self, message: str, channel: Channel, *, forged: bool) -> Sequence[Command]:
         if not message or message.isspace():
             return ()
         data = _said(message, "chat")
-        return (messages.Publish(self._ask(Asked("chat")), channel, data),)
+        return (messages.Publish(self._ask(Asked("chat")), channel, data, forged),)
 
-    def _whisper(self, target: UserId, message: str) -> Command:
+    def _whisper(self, target: UserId, message: str, *, forged: bool) -> Command:
         if not message or message.isspace():
             raise BadMessage("private_chat", "the message is blank")
         data = _said(message, "private_chat")
-        return messages.Message(self._ask(Asked("private_chat")), target, data)
+        return messages.Message(self._ask(Asked("private_chat")), target, data, forged)
 
     def _join(self, channel: Channel, since: str | None) -> Command:
         position = parse_since(since) if since else None

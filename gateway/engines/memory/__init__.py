@@ -39,6 +39,10 @@ class MemoryEngine:
         """See the contract: what this engine needs is always there."""
         return ()
 
+    def outages(self) -> Sequence[str]:
+        """See the contract: nor does it ever go."""
+        return ()
+
     def close(self) -> None:
         """Stop sweeping."""
         self._timer.cancel()
@@ -49,11 +53,16 @@ class MemoryEngine:
         self._timer = self._loop.call_later(SWEEP_EVERY, self._sweep)
 
 
+def check(url: str) -> None:
+    """Take `memory://` only. Raises OperatorError."""
+    if url.removeprefix("memory:").strip("/"):
+        raise OperatorError(f"engine.url: memory:// takes nothing after it, not {url!r}")
+
+
 @asynccontextmanager
 async def create(url: str, *, sink: EngineSink, clock: Clock, options: EngineOptions) -> AsyncIterator[MemoryEngine]:
     """Begin with nothing in store; see `contracts.engine`. Raises OperatorError for anything but `memory://`."""
-    if url.removeprefix("memory:").strip("/"):
-        raise OperatorError(f"engine.url: memory:// takes nothing after it, not {url!r}")
+    check(url)
     log.warning("engine.memory", why="one process only: a second node would be an island; set engine.url to share")
     engine = MemoryEngine(sink=sink, clock=clock, options=options)
     try:

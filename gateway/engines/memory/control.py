@@ -24,6 +24,14 @@ class MemoryControl:
         self._loop = asyncio.get_running_loop()
         self._seen: dict[str, None] = {}  # oldest first
 
+    @property
+    def ready(self) -> bool:
+        """See the contract; nobody was there before."""
+        return True
+
+    async def stands(self) -> None:
+        """See the contract."""
+
     def send(self, command: ControlCommand, done: Done[None]) -> None:
         """See the contract."""
         if command.id not in self._seen:

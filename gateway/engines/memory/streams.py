@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 
 from gateway.protocol.values import HistoryPage, HistoryQuery, PublishOptions
@@ -34,7 +34,8 @@ class Streams:
         """Keep a publication and return it with its place; times to live of 0 are for ever."""
         stream = self._open(channel, options.history_meta_ttl)
         stream.top += 1
-        placed = replace(publication, offset=stream.top, epoch=stream.epoch)
+        it = publication
+        placed = Publication(it.data, stream.top, stream.epoch, it.info, it.time_ms, tags=it.tags)
         stream.publications.append(placed)
         while len(stream.publications) > options.history_size:
             stream.publications.popleft()

@@ -9,16 +9,20 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from gateway.contracts.broker import Done
+from gateway.contracts.broker import Broker, Done
 from gateway.contracts.engine import EngineOptions
 from gateway.contracts.recorder import Recorder
+from gateway.engines.redis.entries import Listener
 from gateway.engines.redis.envelope import JOIN, LEAVE, PLAIN, PUBLICATION, Envelope
 from gateway.engines.redis.partition import Partition, Place, milliseconds
-from gateway.engines.redis.subscriptions import Subscriptions
+from gateway.engines.redis.repeats import Repeats
 from gateway.errors import EngineFault
 from gateway.protocol.values import Published, PublishOptions
 from gateway.types import Channel, ClientInfo, Position, Publication
 
+PATIENCE: Final = 2  # command timeouts for a publication with an idempotency key, its repetition included
+OFFSETS: Final = 2**63  # as many as Redis counts
+_TAKEN: Final = Published()
 EDGE: Final = b"1"  # in the head of a join or leave: the first or last connection of that user
 
 log = structlog.get_logger(__name__)
@@ -45,11 +49,20 @@ class Audience(Protocol):
         """These stand again after a loss."""
 
 
-class RedisBroker:
+class RedisBroker(Broker):
     """See `contracts.broker.Broker`. The hot path: one command, one callback, no task and no future."""
 
-    def __init__(self, place: Place, *, audience: Audience, envelope: Envelope, options: EngineOptions) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        audience: Audience,
+        clock: Callable[[], float],
+        envelope: Envelope,
+        options: EngineOptions,
+    ) -> None:
         self._place = place
+        self._repeats = Repeats(clock=clock, patience=PATIENCE * options.command_timeout)
         self._envelope = envelope
         self._options = options
         self._arrivals = Arrivals(audience, envelope, options.recorder)
@@ -59,10 +72,13 @@ class RedisBroker:
         blob = self._envelope.publication(data, options)
         partition = self._place(channel)
         name = partition.names.client + channel
-        if options.history_size or options.idempotency_key:
-            self._publish_by_script(partition, channel, blob, options, partial(self._stored, partition, name, done))
+        answer = _Answer(partition, name, self._options.recorder, done)
+        if options.idempotency_key:
+            self._publish_once(channel, blob, options, answer.stored)
+        elif options.history_size:
+            self._publish_by_script(channel, blob, options, partition, answer.stored)
         else:
-            partition.commands.call(("PUBLISH", name, PLAIN + blob), partial(self._sent, partition, name, done))
+            partition.commands.call((partition.publish_verb, name, PLAIN + blob), answer)
 
     def subscribe(self, channel: Channel, done: Done[None]) -> None:
         """See the contract."""
@@ -89,10 +105,22 @@ class RedisBroker:
 
         partition.commands.call(("SET", name, "1", "NX", "PX", max(1, milliseconds(ttl))), answered)
 
+    def sweep(self, now: float) -> None:
+        """Repeat what may be repeated; call it a few times a second."""
+        self._repeats.sweep(now)
+
+    def close(self) -> None:
+        """Answer everybody who still waits for a repetition; call it when the links are closed."""
+        self._repeats.close()
+
     # --- inside
 
+    def _publish_once(self, channel: Channel, blob: bytes, options: PublishOptions, answered: Done[Any]) -> None:
+        send = partial(self._publish_by_script, channel, blob, options)
+        self._repeats.send(partial(self._place, channel), send, answered)
+
     def _publish_by_script(
-        self, partition: Partition, channel: Channel, blob: bytes, options: PublishOptions, answered: Done[Any]
+        self, channel: Channel, blob: bytes, options: PublishOptions, partition: Partition, answered: Done[Any]
     ) -> None:
         names, key = partition.names, options.idempotency_key
         # The length keeps channel "a.b" with key "c" apart from channel "a" with key "b.c".
@@ -106,40 +134,54 @@ class RedisBroker:
             candidate_epoch(),
             max(1, milliseconds(self._options.idempotency_ttl)) if key else 0,
         )
-        partition.run("publish", (names.stream + channel, names.meta + channel, result), args, answered)
+        keys = (names.stream + channel, names.meta + channel, result, *partition.salt)
+        partition.run("publish", keys, args, answered)
 
-    def _sent(self, partition: Partition, name: str, done: Done[Published], reply: int | EngineFault) -> None:
-        if isinstance(reply, EngineFault):
-            done(reply)
+
+class _Answer:
+    """What comes of a publication. A class, and no partial or closure: one is made for each."""
+
+    __slots__ = ("_done", "_name", "_partition", "_recorder")
+
+    def __init__(self, partition: Partition, name: str, recorder: Recorder, done: Done[Published]) -> None:
+        self._partition = partition
+        self._name = name
+        self._recorder = recorder
+        self._done = done
+
+    def __call__(self, reply: Any) -> None:
+        """Take the answer to PUBLISH: how many got it, or a fault."""
+        if not isinstance(reply, int):
+            self._done(reply)
             return
         if reply == 0:
-            self._nobody(partition.subscriptions, name)
-        done(Published())
+            self._nobody()
+        self._done(_TAKEN)
 
-    def _stored(self, partition: Partition, name: str, done: Done[Published], reply: Any) -> None:
+    def stored(self, reply: Any) -> None:
+        """Take the answer of the script."""
         if isinstance(reply, EngineFault):
-            done(reply)
+            self._done(reply)
             return
         offset, epoch, duplicate, receivers = reply
         if receivers == 0 and not duplicate:
-            self._nobody(partition.subscriptions, name)
+            self._nobody()
         position = Position(offset, epoch.decode()) if offset else None
-        done(Published(position, duplicate=bool(duplicate)))
+        self._done(Published(position, duplicate=bool(duplicate)))
 
-    def _nobody(self, subscriptions: Subscriptions, name: str) -> None:
+    def _nobody(self) -> None:
         """Count a publication that nobody got although we are subscribed: the pub/sub link is on another server."""
-        if subscriptions.wanted(name):
-            self._options.recorder.count("redis_publish_zero_receivers")
+        if self._partition.subscriptions.wanted(self._name):
+            self._recorder.count("redis_publish_zero_receivers")
 
 
-class Arrivals:
+class Arrivals(Listener):
     """Unpacks what arrives and tells the audience; what is not ours is counted and dropped."""
 
     def __init__(self, audience: Audience, envelope: Envelope, recorder: Recorder) -> None:
         self._audience = audience
         self._published = audience.published
-        self._unpack = envelope.read_publication
-        self._unpack_client = envelope.read_client
+        self._envelope = envelope
         self._recorder = recorder
 
     def arrived(self, channel: Channel, payload: bytes) -> None:
@@ -147,11 +189,14 @@ class Arrivals:
         move: Callable[[], None] | None = None
         publication: Publication | None = None
         try:
-            kind, number, epoch, blob = payload.split(b":", 3)
-            if kind == PUBLICATION:
-                publication = self._unpack(blob, int(number), epoch.decode())
+            if payload.startswith(PLAIN):  # as most do
+                publication = self._envelope.read_publication(payload[len(PLAIN) :], 0, "")
             else:
-                move = self._move(channel, kind, number == EDGE, blob)
+                kind, number, epoch, blob = payload.split(b":", 3)
+                if kind == PUBLICATION:
+                    publication = self._envelope.read_publication(blob, _offset(number), epoch.decode())
+                else:
+                    move = self._move(channel, kind, number == EDGE, blob)
         except ValueError as error:
             self._recorder.count("redis_foreign_payloads")
             log.warning("redis.foreign_payload", channel=channel, size=len(payload), why=str(error))
@@ -169,4 +214,10 @@ class Arrivals:
         if kind not in (JOIN, LEAVE):
             raise ValueError(f"unknown kind {kind[:8]!r}")
         tell = self._audience.joined if kind == JOIN else self._audience.left
-        return partial(tell, channel, self._unpack_client(blob), edge)
+        return partial(tell, channel, self._envelope.read_client(blob), edge)
+
+
+def _offset(number: bytes) -> int:
+    if not number.isdigit() or (offset := int(number)) >= OFFSETS:
+        raise ValueError(f"no offset: {number[:32]!r}")
+    return offset

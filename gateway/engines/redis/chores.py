@@ -18,11 +18,12 @@ class Chores:
         self.dead: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run this until `aclose`."""
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> Callable[[], object]:
+        """Run this until `aclose`; returns what ends it before."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task.cancel
 
     def every(self, seconds: float, name: str, work: Callable[[], None]) -> None:
         """Call this again and again."""

@@ -11,12 +11,16 @@ Measured per publication, encode and decode together: 1.1 us; the same fields in
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import msgspec
 
+from gateway.engines.redis.blobs import ClientBlob, PublicationBlob
 from gateway.protocol.values import PublishOptions
-from gateway.types import ClientInfo, ConnectionId, Publication, UserId
+from gateway.types import ClientInfo, Publication
+
+T = TypeVar("T")
 
 PLAIN: Final = b"1:0::"  # the head of a publication without history
 PUBLICATION: Final = b"1"
@@ -24,21 +28,12 @@ JOIN: Final = b"1j"
 LEAVE: Final = b"1l"
 
 
-class _Publication(msgspec.Struct, array_like=True, gc=False):
-    data: bytes
-    time_ms: int = 0
-    user: str | None = None  # None: no client published it
-    client: str = ""
-    conn_info: bytes | None = None
-    chan_info: bytes | None = None
-    tags: dict[str, str] | None = None
-
-
-class _Client(msgspec.Struct, array_like=True, gc=False):
-    user: str
-    client: str
-    conn_info: bytes | None = None
-    chan_info: bytes | None = None
+def _shallow(decode: Callable[[bytes], T], blob: bytes) -> T:
+    """Decode; what nests so deeply that it would exhaust the stack is not ours either."""
+    try:
+        return decode(blob)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 class Envelope:
@@ -46,32 +41,30 @@ class Envelope:
 
     def __init__(self) -> None:
         self._pack = msgspec.msgpack.Encoder().encode
-        self._publication = msgspec.msgpack.Decoder(_Publication).decode
-        self._client = msgspec.msgpack.Decoder(_Client).decode
+        self._publication = msgspec.msgpack.Decoder(PublicationBlob).decode
+        self._client = msgspec.msgpack.Decoder(ClientBlob).decode
 
     def publication(self, data: bytes, options: PublishOptions) -> bytes:
-        """Pack a publication."""
+        """Pack a publication: the fields of a `PublicationBlob`, as a tuple, which costs less to make."""
         info = options.info
         tags = dict(options.tags) if options.tags else None
         if info is None:
-            return self._pack(_Publication(data, options.time_ms, tags=tags))
-        return self._pack(
-            _Publication(data, options.time_ms, info.user, info.client, info.conn_info, info.chan_info, tags)
-        )
+            return self._pack((data, options.time_ms, None, "", None, None, tags))
+        return self._pack((data, options.time_ms, info.user, info.client, info.conn_info, info.chan_info, tags))
 
     def read_publication(self, blob: bytes, offset: int, epoch: str) -> Publication:
         """Unpack a publication that stands at this place."""
-        it = self._publication(blob)
+        it = _shallow(self._publication, blob)
         info = None
         if it.user is not None:
-            info = ClientInfo(UserId(it.user), ConnectionId(it.client), it.conn_info, it.chan_info)
-        return Publication(it.data, offset, epoch, info, it.time_ms, it.tags)
+            info = ClientInfo(it.user, it.client, it.conn_info, it.chan_info)
+        return Publication(it.data, offset, epoch, info, it.time_ms, tags=it.tags)
 
     def client(self, who: ClientInfo) -> bytes:
-        """Pack a client."""
-        return self._pack(_Client(who.user, who.client, who.conn_info, who.chan_info))
+        """Pack a client: the fields of a `ClientBlob`."""
+        return self._pack((who.user, who.client, who.conn_info, who.chan_info))
 
     def read_client(self, blob: bytes) -> ClientInfo:
         """Unpack a client."""
-        it = self._client(blob)
-        return ClientInfo(UserId(it.user), ConnectionId(it.client), it.conn_info, it.chan_info)
+        it = _shallow(self._client, blob)
+        return ClientInfo(it.user, it.client, it.conn_info, it.chan_info)

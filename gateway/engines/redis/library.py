@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from importlib import resources
 from typing import Final
 
-from gateway.engines.redis.wire import Args, Wire
+from gateway.engines.redis.packing import Args
+from gateway.engines.redis.wire import Wire
 from gateway.errors import EngineFault
 
 # script -> the shared part that goes in front of it
 _SCRIPTS: Final = {
     "publish": "identity",
     "history": "identity",
+    "salt": "",
     "add": "presence",
     "remove": "presence",
     "stats": "",
-    "renew": "",
+    "renew": "presence",
+    "reap": "presence",
     "retire": "",
+    "revoke": "",
 }
 
 
@@ -27,7 +32,9 @@ class Library:
     A fallback to EVAL on NOSCRIPT would let later commands overtake the one that failed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sharded: bool = False) -> None:
+        self.sharded = sharded  # pub/sub belongs to the slot of its channel, as keys do (Redis Cluster)
+        self.publish_verb = "SPUBLISH" if sharded else "PUBLISH"
         folder = resources.files("gateway.engines.redis") / "scripts"
         self._texts: dict[str, str] = {}
         self._shas: dict[str, str] = {}
@@ -35,6 +42,7 @@ class Library:
             text = (folder / f"{name}.lua").read_text()
             if shared:
                 text = (folder / f"{shared}.lua").read_text() + text
+            text = f'local PUBLISH = "{self.publish_verb}"\n' + text
             self._texts[name] = text
             self._shas[name] = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
@@ -43,8 +51,8 @@ class Library:
         return ("EVALSHA", self._shas[name], len(keys), *keys, *args)
 
     async def load(self, wire: Wire) -> None:
-        """Load everything. Raises EngineFault."""
-        for name, text in self._texts.items():
-            sha = await wire.ask("SCRIPT", "LOAD", text)
+        """Load everything, in one round trip. Raises EngineFault."""
+        loaded = await asyncio.gather(*(wire.ask("SCRIPT", "LOAD", text) for text in self._texts.values()))
+        for name, sha in zip(self._texts, loaded, strict=True):
             if sha.decode() != self._shas[name]:
                 raise EngineFault("refused", f"script {name} is loaded as {sha!r}")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import socket
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeAlias
 
@@ -14,17 +11,24 @@ import structlog
 
 from gateway.contracts.recorder import Recorder
 from gateway.engines.redis.address import Address
-from gateway.engines.redis.wire import Answered, Args, Pushed, Wire
+from gateway.engines.redis.greeting import greet, plainly
+from gateway.engines.redis.packing import Args
+from gateway.engines.redis.wire import Answered, Pushed, Wire
 from gateway.errors import EngineFault
 
 Role: TypeAlias = Literal["command", "pubsub"]
 Prepare: TypeAlias = Callable[[Wire], Awaitable[None]]
+Locate: TypeAlias = Callable[[], Awaitable[Address]]
+"""Finds the server to dial. Raises OSError or EngineFault."""
 
 DIAL_TIMEOUT: Final = 3.0  # seconds from the first packet to a link that may be used
 BACKOFF: Final = 0.05  # seconds before the second try at most; doubles
 BACKOFF_MAX: Final = 1.0
+REFUSED: Final = (2.0, 3.0)  # seconds before trying again who refuses us: both links together at most one try a second
 STEADY: Final = 5.0  # a link that lived so many seconds starts again at the fast end of the backoff
-UNACKNOWLEDGED: Final = 10_000  # milliseconds (TCP_USER_TIMEOUT): the kernel's own word on a dead path
+
+_ELSEWHERE: Final = ("lost", "readonly", "moved")  # refusals of a server that somebody else may have replaced by now
+_FINAL: Final = ("WRONGPASS", "NOAUTH", "NOPERM", "ERR")
 
 log = structlog.get_logger(__name__)
 
@@ -32,14 +36,18 @@ log = structlog.get_logger(__name__)
 class Link:
     """Two per server: one for commands, one for pub/sub. `run` is its life; the owner sees that it runs.
 
+    `locate` is asked for the address at each dial; `name` stands for it in what people read before it is known.
+
     `prepare` is awaited on each new connection before any other command; it raises EngineFault if the server will not
     do. `came_up` and `went_down` follow. Nothing is ever sent twice: what was in flight when a connection went is
-    answered with EngineFault("lost").
+    answered with EngineFault("lost"). A server that leaves a command unanswered is asked nothing more until it answers
+    (`answers`): calls fail at once, so that nobody waits for the timeout in vain.
     """
 
     def __init__(
         self,
-        address: Address,
+        name: str,
+        locate: Locate,
         role: Role,
         *,
         clock: Callable[[], float],
@@ -47,12 +55,18 @@ class Link:
         recorder: Recorder,
         prepare: Prepare,
     ) -> None:
-        self.address = address
+        self.name = name
         self.role = role
+        self._locate = locate
+        self._where = name  # host:port of the server that was dialled last
+        self.address: Address | None = None  # of that server
         self.pushed: Pushed = lambda _push: None
         self.came_up: Callable[[], None] = lambda: None
         self.went_down: Callable[[str], None] = lambda _why: None
-        self.fault = f"redis: connecting to {address}"  # one line; "" while the link is up
+        self.astray: Callable[[], None] = lambda: None  # see Wire
+        self.untold: Callable[[EngineFault], bool] = lambda _fault: False
+        self._fault = f"redis: connecting to {name}"
+        self.built = 0  # connections so far
         self.last_fault = ""  # stays: a link that comes up and is refused again and again is up now and then
         self._clock = clock
         self._timeout = timeout
@@ -61,27 +75,40 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._wire: Wire | None = None
         self._logged = ""
-        self._was_up = False
         self._closing = False
-        self._standing = asyncio.Event()
+        self._settled = asyncio.Event()  # up, or refused for good
 
     @property
     def up(self) -> bool:
         """Whether commands are taken."""
         return self._wire is not None
 
+    @property
+    def answers(self) -> bool:
+        """Whether commands are taken and the server is not known to leave them unanswered."""
+        return self._wire is not None and not self._wire.silent
+
+    @property
+    def fault(self) -> str:
+        """What is wrong, in one line; "" while the link works."""
+        if self._wire is not None and self._wire.silent:
+            return f"redis: {self._where} does not answer"
+        return self._fault
+
     async def stands(self) -> None:
-        """Wait until the link is up."""
-        await self._standing.wait()
+        """Wait until the link is up. Raises EngineFault if the server refuses us and waiting will not mend it."""
+        await self._settled.wait()
+        if self._wire is None:
+            raise EngineFault("refused", self._fault)
 
     def call(self, args: Args, done: Answered) -> None:
         """Send a command; `done` gets the reply or an EngineFault, never inside this call."""
         wire = self._wire
-        if wire is not None and not wire.congested:
+        if wire is not None and not wire.congested and not wire.silent:
             wire.call(args, done)
             return
         self._recorder.count("redis_errors", "down")
-        why = self.fault or f"redis: {self.address} does not keep up"
+        why = self.fault or f"redis: {self._where} does not keep up"
         self._loop.call_soon(done, EngineFault("down", why))
 
     def tell(self, args: Args) -> None:
@@ -89,16 +116,22 @@ class Link:
         if self._wire is not None:
             self._wire.tell(args)
 
+    def abort(self, reason: str) -> None:
+        """Drop the connection, if there is one; another is dialled at once."""
+        if self._wire is not None:
+            self._wire.abort(reason)
+
     def sweep(self, now: float) -> None:
         """Enforce deadlines; call it a few times a second."""
         if self._wire is not None:
             self._wire.sweep(now)
+            self._note_silence(self.fault)
 
     async def run(self) -> None:
         """Keep the link up until cancelled; then close it, answering whatever is in flight."""
         tries = 0
         while True:
-            wire = self._new_wire()
+            wire, refusal = self._new_wire(), None
             born = self._clock()
             try:
                 await self._dial(wire)
@@ -108,12 +141,14 @@ class Link:
                 self._closing = True
                 raise
             except (OSError, EngineFault) as error:
-                self._failed(f"redis: {_plainly(error, self.address)}; retrying")
+                refusal = error if isinstance(error, EngineFault) else None
+                self._failed(f"redis: {plainly(error, self._where, DIAL_TIMEOUT)}; retrying")
+                if refusal is not None and _final(refusal):
+                    self._settled.set()
             finally:
                 await wire.close()
             tries = 0 if self._clock() - born > STEADY else tries + 1
-            # Full jitter, so that the nodes of a cluster do not come back all at once.
-            await asyncio.sleep(random.uniform(0, min(BACKOFF_MAX, BACKOFF * 2**tries)))  # noqa: S311 - not a secret
+            await asyncio.sleep(_pause(tries, refusal))
 
     # --- inside
 
@@ -121,12 +156,12 @@ class Link:
         def lost(why: str) -> None:
             if self._wire is wire:
                 self._wire = None
-                self._standing.clear()
+                self._settled.clear()
                 self.went_down(why)
                 if self._closing:
-                    self.fault = "redis: closed"
+                    self._fault = "redis: closed"
                 else:
-                    self._failed(f"redis: lost {self.address} ({why}); retrying")
+                    self._failed(f"redis: lost {self._where} ({why}); retrying")
 
         wire = Wire(
             clock=self._clock,
@@ -135,18 +170,16 @@ class Link:
             pushed=self.pushed,
             lost=lost,
         )
+        wire.astray, wire.untold = self.astray, self.untold
         return wire
 
     async def _dial(self, wire: Wire) -> None:
         """Connect, log in, and make sure that this is the server to write to."""
-        address = self.address
-        host = address.host if address.tls else None
         async with asyncio.timeout(DIAL_TIMEOUT):
-            transport, _ = await self._loop.create_connection(
-                lambda: wire, address.host, address.port, ssl=address.tls, server_hostname=host
-            )
-            _tune(transport.get_extra_info("socket"))
-            await wire.ask(*_hello(address, self.role))
+            self._where = self.name
+            address = await self._locate()
+            self.address, self._where = address, str(address)
+            await greet(wire, address, self.role)
             if address.db:
                 await wire.ask("SELECT", address.db)
             role = await wire.ask("ROLE")
@@ -155,51 +188,44 @@ class Link:
             await self._prepare(wire)
 
     def _up(self, wire: Wire) -> None:
-        if self._was_up:
+        wire.must_stand()  # it may have ended while the last answer was on its way to us
+        if self.built:
             self._recorder.count("redis_reconnects", self.role)
-        self._was_up = True
-        self.fault = self._logged = ""
+        self.built += 1
+        self._fault = self._logged = ""
         self._wire = wire
-        self._standing.set()
-        log.info("redis.link_up", role=self.role, address=str(self.address))
+        self._settled.set()
+        log.info("redis.link_up", role=self.role, address=self._where)
         self.came_up()
+
+    def _note_silence(self, line: str) -> None:
+        """Log when a link that is up stops working, and when it works again."""
+        if line != self._logged:
+            self._logged = line
+            if line:
+                log.warning("redis.link_silent", role=self.role, why=line)
+            else:
+                log.info("redis.link_answers", role=self.role, address=self._where)
 
     def _failed(self, line: str) -> None:
         """Note a state; logged when it differs from the one before, not once per try."""
-        self.fault = self.last_fault = line
+        self._fault = self.last_fault = line
         if line != self._logged:
             self._logged = line
             log.warning("redis.link_down", role=self.role, why=line)
 
 
-def _hello(address: Address, role: Role) -> Args:
-    login: Args = ()
-    if address.username or address.password:
-        login = ("AUTH", address.username or "default", address.password)
-    return ("HELLO", 3, *login, "SETNAME", f"gateway-{role}")
+def _pause(tries: int, refusal: EngineFault | None) -> float:
+    """Return how long to wait before dialling again: with jitter, so that nodes do not come back all at once.
+
+    A server that answers with a refusal is not helped by haste. One that turned out to be a replica is: its primary
+    may be elsewhere by now.
+    """
+    if refusal is not None and refusal.kind not in _ELSEWHERE:
+        return random.uniform(*REFUSED)  # noqa: S311 - not a secret
+    return random.uniform(0, min(BACKOFF_MAX, BACKOFF * 2 ** min(tries, 10)))  # noqa: S311 - not a secret
 
 
-def _tune(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
-
-
-def _plainly(error: OSError | EngineFault, address: Address) -> str:
-    """Say in one line what went wrong on the way to a link."""
-    if isinstance(error, EngineFault):
-        if error.kind == "lost":
-            return f"{address} hung up on us ({error.detail})"
-        return f"{address} refused us ({error.detail})"
-    if isinstance(error, ssl.SSLError):
-        reason = getattr(error, "reason", "") or str(error)  # a constant of OpenSSL: WRONG_VERSION_NUMBER
-        why = getattr(error, "verify_message", "") or f"TLS: {reason.replace('_', ' ').lower()}"
-    elif isinstance(error, TimeoutError) and error.errno is None:
-        why = f"no answer within {DIAL_TIMEOUT:g} s"
-    elif isinstance(error, socket.gaierror):
-        why = error.strerror or str(error)
-    else:
-        why = os.strerror(error.errno) if error.errno else str(error)
-    if why[:2].istitle():
-        why = why[0].lower() + why[1:]
-    return f"cannot connect to {address} ({why})"
+def _final(refusal: EngineFault) -> bool:
+    """Whether only the operator can mend this: a wrong password, a missing permission or database."""
+    return refusal.detail.startswith(_FINAL) and "max number of clients" not in refusal.detail

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway.engines.redis.library import Library
-from gateway.engines.redis.link import Link
-from gateway.engines.redis.subscriptions import Subscriptions
+from gateway.engines.redis.packing import Args
+from gateway.engines.redis.server import Server
 from gateway.engines.redis.topology import Names
-from gateway.engines.redis.wire import Answered, Args
+from gateway.engines.redis.wire import Answered
 
 
-@dataclass(slots=True)
 class Partition:
-    """A share of all channels, wholly on one server."""
+    """A share of all channels, wholly on one server; on which may change."""
 
-    names: Names
-    commands: Link
-    subscriptions: Subscriptions
-    library: Library
+    __slots__ = ("commands", "library", "names", "publish_verb", "salt", "server", "subscriptions")
+
+    def __init__(self, names: Names, server: Server) -> None:
+        self.names = names
+        self.library = server.library
+        self.publish_verb = server.library.publish_verb
+        self.salt = (names.salt,) if server.salted else ()  # the last key of scripts that tell a stream's identity
+        self.move(server)
+
+    def move(self, server: Server) -> None:
+        """Lie on this server from now on; what is subscribed does not move by itself."""
+        self.server = server
+        self.commands = server.commands  # these stand here too since they are used once per publication
+        self.subscriptions = server.subscriptions
 
     def run(self, script: str, keys: tuple[str, ...], args: Args, done: Answered) -> None:
         """Run a script on the command link."""

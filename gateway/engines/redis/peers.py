@@ -119,7 +119,7 @@ class Peers:
             return
         try:
             word: Word = self._decode(data)
-        except msgspec.DecodeError as error:  # of a newer release, or not ours
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:  # of a newer release, or not ours
             self._recorder.count("redis_foreign_payloads")
             log.warning("redis.unknown_word", why=str(error))
             return

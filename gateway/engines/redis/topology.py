@@ -21,6 +21,7 @@ TAGS: Final = tuple(_TAGS.split())
 _FNV_OFFSET: Final = 0xCBF29CE484222325
 _FNV_PRIME: Final = 0x100000001B3
 _UINT64: Final = 0xFFFFFFFFFFFFFFFF
+_JUMP: Final = 2862933555777941757
 
 
 def fnv1a(text: str) -> int:
@@ -29,6 +30,19 @@ def fnv1a(text: str) -> int:
     for byte in text.encode():
         value = ((value ^ byte) * _FNV_PRIME) & _UINT64
     return value
+
+
+def jump(key: int, buckets: int) -> int:
+    """Return the bucket of a 64-bit key: one more bucket takes its share from all others and moves nothing else.
+
+    Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash Algorithm", 2014.
+    """
+    bucket, following = -1, 0
+    while following < buckets:
+        bucket = following
+        key = (key * _JUMP + 1) & _UINT64
+        following = int((bucket + 1) * (1 << 31) / ((key >> 33) + 1))
+    return bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,9 @@ class Names:
     users: str
     owned: str
     nodes: str  # complete, one per partition
+    revoked: str  # likewise
+    salt: str  # likewise: which server wrote here last
+    probe: str  # pub/sub: what a node sends to itself
 
 
 def names(prefix: str, tag: str, db: int = 0) -> Names:
@@ -65,7 +82,15 @@ def names(prefix: str, tag: str, db: int = 0) -> Names:
         users=start("users"),
         owned=start("owned"),
         nodes=start("nodes").removesuffix("."),
+        revoked=start("revoked").removesuffix("."),
+        salt=start("salt").removesuffix("."),
+        probe=start("probe" if db == 0 else f"probe@{db}"),
     )
+
+
+def tag_of(name: bytes) -> bytes:
+    """Return the tag in a name."""
+    return name[name.index(b"{") + 1 : name.index(b"}")]
 
 
 def placed(partitions: list[T]) -> Callable[[str], T]:
@@ -78,17 +103,22 @@ def placed(partitions: list[T]) -> Callable[[str], T]:
     return _Spread(partitions)
 
 
-@dataclass(frozen=True, slots=True)
+# Plain classes: a generic dataclass with slots, compiled, is refused by the interpreter when its module is loaded.
 class _Only(Generic[T]):
-    partition: T
+    __slots__ = ("_partition",)
+
+    def __init__(self, partition: T) -> None:
+        self._partition = partition
 
     def __call__(self, _channel: str) -> T:
-        return self.partition
+        return self._partition
 
 
-@dataclass(frozen=True, slots=True)
 class _Spread(Generic[T]):
-    partitions: list[T]
+    __slots__ = ("_partitions",)
+
+    def __init__(self, partitions: list[T]) -> None:
+        self._partitions = partitions
 
     def __call__(self, channel: str) -> T:
-        return self.partitions[fnv1a(channel) % len(self.partitions)]
+        return self._partitions[fnv1a(channel) % len(self._partitions)]

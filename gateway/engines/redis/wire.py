@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
 import structlog
-from hiredis import ProtocolError, PushNotification, Reader, pack_command
+from hiredis import ProtocolError, PushNotification, Reader
 
 from gateway.contracts.recorder import Recorder
+from gateway.engines.redis.packing import Args, pack
 from gateway.errors import EngineFault
 
-Args: TypeAlias = tuple[str | bytes | int, ...]
 Answered: TypeAlias = Callable[[Any], None]  # gets the reply as hiredis parsed it, or an EngineFault
 Pushed: TypeAlias = Callable[[list[Any]], None]
 
@@ -24,9 +24,16 @@ WRITE_LIMIT: Final = 8 * 1024 * 1024  # what may wait for a server that does not
 GIVE_UP: Final = 3  # so many command timeouts without any reply, and the socket is taken for dead
 # A script is gone, or the server has become a replica: only the on-connect steps put that right.
 _FATAL: Final = ("NOSCRIPT", "READONLY")
-_KINDS: Final = {"OOM": "oom", "READONLY": "readonly"}
+_KINDS: Final = {
+    "OOM": "oom",
+    **dict.fromkeys(("READONLY", "MISCONF", "NOREPLICAS"), "readonly"),
+    **dict.fromkeys(("LOADING", "BUSY", "MASTERDOWN"), "busy"),
+    **dict.fromkeys(("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"), "moved"),
+}
+# Not ASK and TRYAGAIN: while a slot is being handed over the map still holds.
+_ASTRAY: Final = ("MOVED", "CLUSTERDOWN")
 _MORE: Final = object()
-_pack: Callable[[Args], bytes] = pack_command  # type: ignore[assignment]  # its stub takes a tuple of one only
+_PUSH: Final = PushNotification
 
 log = structlog.get_logger(__name__)
 
@@ -35,11 +42,14 @@ def _late(_reply: object) -> None:
     """Take the reply of a command that was given up: its place in the queue must be kept."""
 
 
-class Wire(asyncio.Protocol):
+class Wire:
     """A FIFO of commands over one connection; `clock` returns monotonic seconds, `timeout` is per command.
 
     `pushed` gets each out-of-band push. `lost` is called once, with the reason, before the commands still unanswered
-    get their EngineFault("lost").
+    get their EngineFault("lost"). `astray` is called when a server of a cluster says that a slot is not its own.
+    `untold` takes the error reply to a `tell` and says whether that settles it; otherwise the connection is dropped.
+
+    To the event loop it is what asyncio.Protocol says; it is not derived from that, see WebSocketTransport.
     """
 
     def __init__(
@@ -52,6 +62,8 @@ class Wire(asyncio.Protocol):
         lost: Callable[[str], None],
     ) -> None:
         self.congested = False
+        self.astray: Callable[[], None] = lambda: None
+        self.untold: Callable[[EngineFault], bool] = lambda _fault: False
         self._loop = asyncio.get_running_loop()
         self.gone: asyncio.Future[None] = self._loop.create_future()
         self._clock = clock
@@ -70,12 +82,18 @@ class Wire(asyncio.Protocol):
         self._flights: deque[tuple[int, float]] = deque()  # (sent so far, when), one per write
         self._silent_since: float | None = None  # when the oldest command given up was sent
         self._reason = ""
+        self._turned_away: EngineFault | None = None  # what the server said instead of listening to us
+
+    @property
+    def silent(self) -> bool:
+        """Whether a command was given up and nothing has been answered since."""
+        return self._silent_since is not None
 
     def call(self, args: Args, done: Answered) -> None:
         """Send a command with the other commands of this turn; `done` gets its reply."""
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(_pack(args))
+        pack(args, self._out)
         self._waiting.append(done)
         self._sent += 1
 
@@ -83,16 +101,22 @@ class Wire(asyncio.Protocol):
         """Send a command that is answered by pushes (SUBSCRIBE and its kin)."""
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(_pack(args))
+        pack(args, self._out)
 
     async def ask(self, *args: str | bytes | int) -> Any:
         """Send a command and wait for its reply. Raises EngineFault. Cancelling does not unsend it."""
+        self.must_stand()
         answer: asyncio.Future[Any] = self._loop.create_future()
         self.call(args, lambda reply: None if answer.done() else answer.set_result(reply))
         reply = await answer
         if isinstance(reply, EngineFault):
             raise reply
         return reply
+
+    def must_stand(self) -> None:
+        """Raise EngineFault if the connection has ended: nobody would be told of what is sent now."""
+        if self.gone.done():
+            raise self._turned_away or EngineFault("lost", self._reason)
 
     def sweep(self, now: float) -> None:
         """Give up what is overdue; drop a connection that has not answered anything for too long."""
@@ -119,6 +143,12 @@ class Wire(asyncio.Protocol):
             self.abort("closing")
             await asyncio.shield(self.gone)
 
+    def forget(self) -> None:
+        """Let go of a connection that nobody uses yet, without waiting for its end."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
     # --- called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -142,7 +172,7 @@ class Wire(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while (reply := gets()) is not _MORE:
-                if type(reply) is PushNotification:
+                if type(reply) is _PUSH:
                     receive = self._pushed
                 elif waiting:
                     receive = waiting.popleft()
@@ -158,13 +188,20 @@ class Wire(asyncio.Protocol):
         if answered:
             self._land(answered)
 
+    def eof_received(self) -> None:
+        """Let the loop close: the server said all it had to say."""
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner, then everybody who waits."""
         reason = self._reason or (str(exc) if exc else "closed by the server")
-        self._lost(reason)
+        self._reason = reason
+        try:
+            self._lost(reason)
+        except Exception:  # whoever waits for our end, to dial again or to close, must hear of it
+            log.exception("redis.callback_failed")
         waiting = list(self._waiting)[max(0, self._given_up - self._answered) :]
         self._waiting.clear()
-        self._fail(waiting, EngineFault("lost", reason))
+        self._fail(waiting, self._turned_away or EngineFault("lost", reason))
         if not self.gone.done():
             self.gone.set_result(None)
 
@@ -210,13 +247,19 @@ class Wire(asyncio.Protocol):
 
     def _refused(self, text: str) -> EngineFault:
         """Make the value that stands for an error reply."""
-        word, _, rest = text.partition(" ")
+        # Servers echo the arguments of a command that they do not know: our password, if that is HELLO.
+        word, _, rest = text.partition(", with args beginning with")[0].partition(" ")
         fault = EngineFault(_KINDS.get(word, "refused"), f"{word} {rest}")
         self._recorder.count("redis_errors", fault.kind)
         if word in _FATAL:
             self.abort(text)
+        elif word in _ASTRAY:
+            self.astray()
         return fault
 
     def _unasked(self, reply: object) -> None:
-        """Take an error reply to a `tell` (NOPERM, say): nothing else comes without a command."""
-        self.abort(str(reply))
+        """Take an error reply to a `tell` (NOPERM, say), or to our coming (maxclients): else nothing comes unasked."""
+        if isinstance(reply, EngineFault) and not self._sent:
+            self._turned_away = reply
+        if not (isinstance(reply, EngineFault) and self.untold(reply)):
+            self.abort(str(reply))

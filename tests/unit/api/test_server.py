@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.api import publishing
 from gateway.errors import EngineFault
 from tests.support.app import KEY, App, running_app
 
@@ -227,6 +228,30 @@ async def test_broadcast_has_one_answer_for_each_channel_in_order(app: App) -> N
     assert {} == responses[2]["result"]
 
 
+async def test_a_broadcast_to_thousands_lets_others_have_their_turns(app: App) -> None:
+    """No more than a thousand calls are made in one turn of the loop; each still has its own answer, in its place."""
+    made: list[int] = []
+    real = app.node.engine.broker.publish
+    engine: Any = app.node.engine
+
+    def counted(*args: Any) -> None:
+        if not made or made[-1] == publishing.AT_ONCE:
+            made.append(0)
+        made[-1] += 1
+        real(*args)
+
+    engine.broker.publish = counted
+    channels = [f"chat:{it}" if it % 100 else "nowhere:x" for it in range(2_500)]
+    told = asyncio.create_task(app.result("broadcast", channels=channels, data=1))
+    while not made:  # turn by turn: an event is heard a turn late
+        assert not told.done(), "nothing was published"
+        await asyncio.sleep(0)
+    assert [publishing.AT_ONCE] == made
+    responses = (await told)["responses"]
+    assert [1_000, 1_000, 475] == made
+    assert [it % 100 == 0 for it in range(2_500)] == ["error" in it for it in responses]
+
+
 async def test_bad_requests_of_broadcast(app: App) -> None:
     """Without channels or data there is nothing to do."""
     assert 107 == await app.error("broadcast", channels=[], data=1)
@@ -423,7 +448,17 @@ async def test_openapi_lists_every_method_with_its_body(app: App) -> None:
     """`/docs` shows what can be called and with what."""
     page = (await app.http.get("/openapi.json")).json()
     methods = {path.removeprefix("/api/") for path in page["paths"] if path.startswith("/api/")}
-    assert {"publish", "broadcast", "presence", "presence_stats", "history", "disconnect", "info"} == methods
+    assert {
+        "publish",
+        "broadcast",
+        "presence",
+        "presence_stats",
+        "history",
+        "disconnect",
+        "revoke",
+        "info",
+        "drain",
+    } == methods
     body = page["paths"]["/api/history"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"channel", "limit", "since", "reverse"} == set(body["properties"])
     assert "$ref" not in str(body)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.codecs._json import dump, mend_surrogates, one_line
+from gateway.codecs._json import _QUOTED, REMEMBERED, dump, mend_surrogates, one_line, quoted
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,11 @@ def test_one_line(data: bytes, expected: bytes) -> None:
 def test_mend_surrogates(data: bytes, expected: bytes) -> None:
     """Only surrogates without a partner are replaced, and an escaped backslash is not taken for the start of one."""
     assert expected == mend_surrogates(data)
+
+
+def test_names_are_remembered_up_to_an_end() -> None:
+    """Clients make up names: what is remembered of them does not grow for ever, and is never wrong."""
+    for number in range(REMEMBERED + 10):
+        assert b'"n%d"' % number == quoted(f"n{number}")
+        assert len(_QUOTED) <= REMEMBERED
+    assert b'"n1"' == quoted("n1") == quoted("n1")

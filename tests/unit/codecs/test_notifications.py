@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +31,7 @@ from gateway.protocol.messages import (
 )
 from gateway.protocol.messages import Ping as PingCommand
 from gateway.types import Channel, ClientInfo, ConnectionId, Position, Publication, UserId
+from tests.support.changed import changed
 from tests.support.codecs import decode, hello, opened, shown
 
 ALL = Channel("notifications:all")
@@ -120,7 +120,7 @@ def test_not_shown(push: Push) -> None:
 def test_command(message: dict[str, Any], expected: Command, *, text: bool) -> None:
     """A client may refresh its token and ask whether we are there."""
     (command,) = opened(codec).decode(json.dumps(message).encode(), text=text)
-    assert expected == replace(command, ref=0)
+    assert expected == changed(command, ref=0)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.demo import plan as plan_module
-from gateway.demo.plan import USERS, Plan, check_ports, free_port, keep_secrets
+from gateway.demo.plan import USERS, Plan, check_ports, keep_secrets, move_key
 from gateway.errors import OperatorError
+from tests.support.ports import free_port
 
 
 @pytest.mark.parametrize("flag", ["--port", "--auth-port", "--second-port"])
@@ -39,16 +39,6 @@ def test_port_of_a_finished_program_is_free() -> None:
         client.close()
 
     check_ports(Plan(port=port, auth_port=free_port(), second_port=free_port()))
-
-
-def test_no_free_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When every port is taken the search ends with a line, not with a wrong port."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = other.getsockname()[1]
-        monkeypatch.setattr(plan_module, "_QUIET_PORTS", range(taken, taken + 1))
-
-        with pytest.raises(OperatorError, match=rf"no free port from {taken} to"):
-            free_port()
 
 
 def test_secrets_are_made_once_and_for_their_owner_only(tmp_path: Path) -> None:
@@ -85,3 +75,22 @@ def test_page_and_origins_name_both_nodes() -> None:
         "http://127.0.0.1:3",
         "http://localhost:3",
     } == set(plan.origins)
+
+
+def test_the_key_of_an_earlier_demo_is_moved_in(tmp_path: Path) -> None:
+    """Where a demo of before kept its one key, it becomes the first of the folder; later starts leave that alone."""
+    plan = Plan(directory=tmp_path)
+    move_key(plan)
+    assert not plan.keys.exists()
+
+    (tmp_path / "signing_key.pem").write_text("old")
+    move_key(plan)
+    move_key(plan)
+
+    assert "old" == (plan.keys / "first.pem").read_text()
+    assert not (tmp_path / "signing_key.pem").exists()
+    assert 0o700 == stat.S_IMODE(plan.keys.stat().st_mode)
+
+    (tmp_path / "signing_key.pem").write_text("older")
+    move_key(plan)
+    assert "old" == (plan.keys / "first.pem").read_text()

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from gateway.disconnects import Disconnect
 from gateway.errors import ErrorReply
 from gateway.protocol.channels import ChannelOptions, Namespaces
-from gateway.protocol.effects import Close, Effect, Join, Joined, Outcome, Send, Verified, Verify
+from gateway.protocol.effects import Close, Denied, Effect, Join, Joined, Outcome, Send, Verified, Verify
 from gateway.protocol.messages import Command, Connect, Push, Reply, Result, Subscribe
 from gateway.protocol.policy import Policy
 from gateway.protocol.session import Phase, Session
@@ -88,8 +88,8 @@ def error(effects: Sequence[Effect]) -> int:
 
 
 def closing(effects: Sequence[Effect]) -> Disconnect:
-    """Return how the connection ends, which is all that happens."""
-    return only(effects, Close).disconnect
+    """Return how the connection ends, which is all that happens to the client."""
+    return only([it for it in effects if not isinstance(it, Denied)], Close).disconnect
 
 
 def pushed(effects: Sequence[Effect]) -> list[Push]:

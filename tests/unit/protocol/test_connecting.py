@@ -256,7 +256,7 @@ def test_an_unknown_channel_in_the_token(unknown: str) -> None:
         (EngineFault("down"), 100),
         (EngineFault("oom"), 100),
         (ErrorReply(103, "no"), 103),
-        (EngineFault("timeout"), SERVER_ERROR),
+        (EngineFault("timeout"), 100),
         (SHUTDOWN, SHUTDOWN),
     ],
 )

@@ -14,7 +14,7 @@ from gateway.disconnects import (
     Disconnect,
 )
 from gateway.errors import EngineFault, TokenError
-from gateway.protocol.effects import Effect, Leave, Outcome, PublishTo, Verified
+from gateway.protocol.effects import Close, Denied, Effect, Leave, Outcome, PublishTo, Verified
 from gateway.protocol.messages import (
     ExpiringPush,
     Publish,
@@ -107,6 +107,7 @@ def test_refresh_brings_a_new_info() -> None:
         ({"channel": ROOM}, INVALID_TOKEN),
         ({"expires_at": WALL}, EXPIRED),
         ({"grants": {ROOM: Grant()}}, INSUFFICIENT_STATE),
+        ({"user": UserId("")}, INVALID_TOKEN),
     ],
 )
 def test_a_refresh_that_does_not_fit(claims: dict[str, Any], ended: Disconnect) -> None:
@@ -115,9 +116,48 @@ def test_a_refresh_that_does_not_fit(claims: dict[str, Any], ended: Disconnect) 
 
 
 def test_a_refresh_with_the_same_channels() -> None:
-    """The personal channel, which no token names, does not count."""
+    """The personal channel, which no token names, does not count; what the token says of the client there is new."""
     talk = Talk(personal=True).opened(grants={ROOM: Grant()})
     assert RefreshResult(ME, "9.9", None) == answer(_refresh(talk, grants={ROOM: Grant(info=b'"I"')}))
+    assert ClientInfo(ALICE, ME, None, b'"I"') == talk.session.subscriptions[ROOM].who
+    _refresh(talk, grants={ROOM: Grant()})
+    assert ClientInfo(ALICE, ME) == talk.session.subscriptions[ROOM].who
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        ({}, {}, True),
+        ({}, {"presence": True}, True),  # as the namespace has it
+        ({}, {"nonsense": True}, True),
+        ({"presence": False}, {"presence": False}, True),
+        ({}, {"presence": False}, False),
+        ({"force_push_join_leave": False}, {}, False),
+    ],
+)
+def test_a_refresh_that_changes_what_a_channel_shows(
+    before: dict[str, bool], after: dict[str, bool], kept: bool
+) -> None:
+    """Other options, more or fewer, count from the next connect on: the client is sent to make one."""
+    talk = Talk().opened(grants={ROOM: Grant(override=before)})
+    effects = _refresh(talk, grants={ROOM: Grant(override=after)})
+    assert kept is talk.phase().name.startswith("OPEN")
+    assert kept or closing(effects) is INSUFFICIENT_STATE
+
+
+def test_a_refresh_after_leaving_a_channel_of_the_token() -> None:
+    """What the client has left by itself stays left, and its options matter no more."""
+    talk = Talk().opened(grants={ROOM: Grant()})
+    talk.say(Unsubscribe(2, ROOM))
+    assert RefreshResult(ME, "9.9", None) == answer(_refresh(talk, grants={ROOM: Grant(override={"presence": False})}))
+    assert ROOM not in talk.session.subscriptions
+
+
+def test_a_fraud_at_refresh_is_written_down() -> None:
+    """Somebody else's token is an attempt, one that has ended or says other channels is none."""
+    effects = _refresh(Talk().opened(), user=UserId("bob"))
+    assert [Denied("refresh"), Close(INVALID_TOKEN)] == effects
+    assert [Close(EXPIRED)] == _refresh(Talk().opened(), expires_at=WALL)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +226,29 @@ def test_sub_refresh() -> None:
     assert SubRefreshResult(ROOM, None) == answer(talk.verify(effects, channel=ROOM, grant=grant))
     assert inf == talk.session.deadline
     assert ClientInfo(ALICE, ME, None, b'"I"') == only(talk.say(Publish(4, ROOM, b"{}")), PublishTo).options.info
+
+
+def test_a_sub_refresh_that_changes_what_the_channel_shows() -> None:
+    """It is answered, then the client is sent to subscribe again by the token that it has now."""
+    talk = _subscribed((ROOM, 60))
+    grant = Grant(override={"presence": False})
+    effects = talk.verify(talk.say(SubRefresh(3, ROOM, "new")), channel=ROOM, grant=grant)
+    assert SubRefreshResult(ROOM, None) == answer(effects)
+    assert Leave(ROOM) in effects
+    assert [UnsubscribePush(ROOM, 2500, "insufficient state")] == pushed(effects)
+    effects = talk.verify(talk.say(Subscribe(4, ROOM, token="new")), channel=ROOM, grant=grant)
+    talk.join_all(effects)
+    assert [] == pushed(talk.verify(talk.say(SubRefresh(5, ROOM, "again")), channel=ROOM, grant=grant))
+    assert ROOM in talk.session.subscriptions
+
+
+def test_a_sub_refresh_of_what_the_server_subscribed() -> None:
+    """Its options are those of the connection token, whatever this one says."""
+    talk = _quiet().opened(grants={ROOM: Grant(override={"presence": False})})
+    effects = talk.verify(talk.say(SubRefresh(3, ROOM, "new")), channel=ROOM)
+    assert [SubRefreshResult(ROOM, None)] == [answer(effects)]
+    assert [] == pushed(effects)
+    assert not talk.session.subscriptions[ROOM].options.presence
 
 
 def test_refreshing_what_is_not_subscribed() -> None:

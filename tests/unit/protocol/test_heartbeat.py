@@ -34,6 +34,20 @@ def test_no_pong() -> None:
     assert closing(talk.tick(0.1)) is NO_PONG
 
 
+def test_a_ping_that_waits_behind_other_data() -> None:
+    """While the client still takes what was sent before, the time for its pong begins anew; without a ping nothing."""
+    talk = Talk().opened()
+    before = talk.session.deadline
+    talk.session.congested(talk.now)
+    assert before == talk.session.deadline
+    talk.tick(12.5)
+    assert talk.tick(7.9) == []
+    talk.session.congested(talk.now)
+    assert talk.now + 8.0 == talk.session.deadline
+    assert talk.tick(7.9) == []
+    assert closing(talk.tick(0.2)) is NO_PONG
+
+
 def test_a_pong_in_time() -> None:
     """It is not answered, and the wait is over."""
     talk = Talk().opened()

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from gateway.disconnects import BAD_REQUEST
-from gateway.errors import EngineFault
-from gateway.protocol.effects import Notified, Notify, PublishTo, Verify
-from gateway.protocol.messages import Message, MessageResult, Publish, PublishResult, Subscribe
+from gateway.errors import PERMISSION_DENIED, EngineFault
+from gateway.protocol.effects import Denied, Notified, Notify, PublishTo, Send, Verify
+from gateway.protocol.messages import Message, MessageResult, Publish, PublishResult, Reply, SubRefresh, Subscribe
+from gateway.protocol.state import LOOKED_UP
 from gateway.protocol.values import Published, PublishOptions
 from gateway.types import Channel, ClientInfo, Grant, UserId
 from tests.unit.protocol.talk import ALICE, ME, ROOM, TOP, Talk, answer, closing, error, only
@@ -63,6 +64,9 @@ def test_the_info_of_the_channel_comes_along() -> None:
         ("objects:x", b"[]", 107),
         ("objects:x", b' \n{"a":1}', None),
         ("open:x", b"null", None),
+        ("open:x", b"[" * 60 + b"]" * 60, None),
+        ("open:x", b"[" * 61 + b"]" * 61, 107),
+        ("open:x", b"7" * 1000, 107),
     ],
 )
 def test_what_may_be_published(channel: str, data: bytes, code: int | None) -> None:
@@ -73,6 +77,18 @@ def test_what_may_be_published(channel: str, data: bytes, code: int | None) -> N
         assert isinstance(effects[0], PublishTo)
     else:
         assert error(effects) == code
+
+
+def test_names_that_are_too_long_are_not_remembered() -> None:
+    """Clients make up names: what is kept of them is as short as the longest that is allowed, and there is an end."""
+    talk = Talk().opened()
+    looked_up = talk.session.policy.looked_up
+    for length in (255, 256, 60_000):
+        talk.say(Publish(3, Channel("open:".ljust(length, "x")), DATA))
+    assert [255] == [len(name) for name in looked_up]
+    for number in range(LOOKED_UP + 10):
+        talk.say(Publish(3, Channel(f"open:{number}"), DATA))
+    assert LOOKED_UP >= len(looked_up) > 0
 
 
 def test_a_subscriber_without_the_right_is_not_taken_for_one_with_it() -> None:
@@ -130,3 +146,29 @@ def test_publishing_while_the_token_of_the_channel_is_checked() -> None:
     talk = Talk().opened()
     assert isinstance(talk.say(Subscribe(2, ROOM, token="t"))[0], Verify)
     assert error(talk.say(Publish(3, ROOM, DATA))) == 103
+
+
+@pytest.mark.parametrize("channel", [ROOM, Channel("open:x")])
+def test_a_forged_publication(channel: Channel) -> None:
+    """Who names what only the server sets publishes nothing, member or not, and it is written down."""
+    effects = Talk().subscribed(ROOM).say(Publish(3, channel, DATA, forged=True))
+    assert [Denied("publish", channel.partition(":")[0]), Send(Reply(3, PERMISSION_DENIED))] == effects
+
+
+def test_a_forged_private_message() -> None:
+    """The same for one user."""
+    effects = Talk(private_messages=True).opened().say(Message(3, BOB, DATA, forged=True))
+    assert [Denied("message"), Send(Reply(3, PERMISSION_DENIED))] == effects
+
+
+@pytest.mark.parametrize(
+    ("channel", "namespace"), [("chat:x", "chat"), ("$chat:x", "chat"), ("x", ""), ("#bob", "#"), ("chat:#bob", "#")]
+)
+def test_what_is_written_down_of_a_channel(channel: str, namespace: str) -> None:
+    """Its namespace, in our words: no text of a client's gets into a log by this way."""
+    assert Denied("publish", namespace) == Talk().opened().say(Publish(3, Channel(channel), DATA))[0]
+
+
+def test_a_channel_of_nobodys_namespace_has_no_name() -> None:
+    """Where a channel need not exist to be refused, what stands before its colon is not repeated."""
+    assert Denied("sub_refresh", "?") == Talk().opened().say(SubRefresh(3, Channel("forged line:x"), "t"))[0]

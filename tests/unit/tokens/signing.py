@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
@@ -23,6 +23,11 @@ ALGORITHMS: dict[str, Algorithm] = get_default_algorithms()
 def part(data: bytes) -> str:
     """Encode one part of a token."""
     return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def unpart(text: str) -> bytes:
+    """Decode one part of a token."""
+    return urlsafe_b64decode(f"{text}==")
 
 
 def join(header: object, claims: object, signature: bytes) -> str:

@@ -3,9 +3,19 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import OperatorError
-from gateway.transports.admission import DRAINING, FULL, TOO_FAST, TOO_MANY, Admission, Refusal, TrustedProxies
+from gateway.transports.admission import (
+    DRAINING,
+    FULL,
+    OUT_OF_ORDER,
+    TOO_FAST,
+    TOO_MANY,
+    Admission,
+    Refusal,
+    TrustedProxies,
+)
+from gateway.transports.headroom import Headroom
 
-REFUSALS = [TOO_MANY, FULL, TOO_FAST, DRAINING]
+REFUSALS = [TOO_MANY, FULL, TOO_FAST, DRAINING, OUT_OF_ORDER]
 
 
 def test_per_address() -> None:
@@ -65,6 +75,33 @@ def test_draining() -> None:
     assert 0 == admission.connections
 
 
+def test_an_outage() -> None:
+    """While something is away that nobody is let in without, newcomers are refused, and no longer."""
+    outages = ["redis: down"]
+    admission = Admission(rate=1.0, outages=lambda: outages)
+
+    assert OUT_OF_ORDER is admission.admit("10.0.0.1", 0.0)
+    outages.clear()
+    assert admission.admit("10.0.0.1", 0.0) is None
+
+
+def test_files_and_memory() -> None:
+    """Where files or memory run short nobody more is let in; who is there is counted as before."""
+    resident = 79
+    headroom = Headroom(memory_limit=100, resident=lambda: resident, file_limit=lambda: 256)
+    admission = Admission(headroom=headroom)
+
+    assert admission.admit("10.0.0.1", 0.0, 191) is None
+    assert FULL is admission.admit("10.0.0.1", 0.0, 192)
+    assert [None, FULL] == [admission.listen_to(descriptor, 0.0) for descriptor in (223, 224)]
+    resident = 81
+    assert admission.admit("10.0.0.1", 0.9, 10) is None  # it is looked up once a second
+    assert FULL is admission.admit("10.0.0.1", 1.0, 10)
+    resident = 79
+    assert admission.admit("10.0.0.1", 2.0, 10) is None
+    assert 3 == admission.connections
+
+
 def test_no_limits() -> None:
     """0 means none; where there is no address, as behind a Unix socket, there is no limit per address."""
     assert {None} == {Admission(per_address=0).admit("10.0.0.1", 0.0) for _ in range(300)}
@@ -72,17 +109,23 @@ def test_no_limits() -> None:
     assert [None, None] == [nameless.admit("", 0.0) for _ in range(2)]
 
 
-@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.label)
+@pytest.mark.parametrize("refusal", REFUSALS, ids=["address", "full", "rate", "draining", "outage"])
 def test_refusals_say_when_to_come_back(refusal: Refusal) -> None:
-    """Each is a whole response with Retry-After that ends the connection."""
-    head, _, body = refusal.response.partition(b"\r\n\r\n")
-    status, *fields = head.decode().split("\r\n")
-    headers = dict(field.split(": ") for field in fields)
+    """Each is a whole response that ends the connection; in one herd not all are told the same time."""
+    assert {refusal.choose() for _ in range(1000)} == set(refusal.responses)
+    waits = set()
+    for response in refusal.responses:
+        head, _, body = response.partition(b"\r\n\r\n")
+        status, *fields = head.decode().split("\r\n")
+        headers = dict(field.split(": ") for field in fields)
+        waits.add(int(headers["Retry-After"]))
 
-    assert status.split(" ")[1] == ("429" if refusal is TOO_MANY else "503")
-    assert headers["Retry-After"].isdigit()
-    assert "close" == headers["Connection"]
-    assert str(len(body)) == headers["Content-Length"]
+        assert status.split(" ")[1] == ("429" if refusal is TOO_MANY else "503")
+        assert "close" == headers["Connection"]
+        assert str(len(body)) == headers["Content-Length"]
+    assert len(refusal.responses) == len(waits)
+    assert 3 <= len(waits)
+    assert 1 <= min(waits)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,18 @@ async def test_a_link_that_broke() -> None:
     assert [(None, "network")] == receiver.losses
 
 
+async def test_a_client_that_leaves_while_it_is_held() -> None:
+    """Nobody waits for a receiver that reads no more, or a server that goes down would."""
+    channel = Channel()
+    task, receiver = await _serve(channel)
+    receiver.transport.hold_reading(hold=True)
+    channel.incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
+    async with asyncio.timeout(5):
+        await task
+
+    assert [(1001, "client")] == receiver.losses
+
+
 async def test_a_cancelled_route() -> None:
     """A server that goes down cancels the route; the receiver hears of it all the same."""
     task, receiver = await _serve(Channel())

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.transports.upgrade import (
+    BAD_BODY,
     BAD_HTTP,
     BAD_KEY,
     BAD_METHOD,
@@ -35,6 +36,9 @@ HTTP: dict[str, Any] = {"scheme": "http", "server": None, "client": None, "heade
         ("GET", "1.1", [*GOOD, GOOD[0]], BAD_KEY),
         ("GET", "1.1", [(b"sec-websocket-key", b"c2hvcnQ="), GOOD[1]], BAD_KEY),
         ("GET", "1.1", [(b"sec-websocket-key", b"not base64 at all"), GOOD[1]], BAD_KEY),
+        ("GET", "1.1", [*GOOD, (b"content-length", b"45")], BAD_BODY),
+        ("GET", "1.1", [*GOOD, (b"transfer-encoding", b"chunked")], BAD_BODY),
+        ("GET", "1.1", [*GOOD, (b"content-length", b"0")], None),
     ],
 )
 def test_faults(method: str, version: str, headers: list[tuple[bytes, bytes]], expected: bytes | None) -> None:

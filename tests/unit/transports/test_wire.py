@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
+from websockets.server import ServerProtocol
 
 from gateway.disconnects import SHUTDOWN, TOO_MANY_REQUESTS
+from gateway.transports.events import Answer, Ended, Message, Ponged
 from gateway.transports.frames import close_frame
-from gateway.transports.wire import Answer, Ended, Message, Ponged, WebSocketLimits, WireReader
+from gateway.transports.wire import WebSocketLimits, WireReader
 from tests.support.rawsocket import BINARY, CLOSE, CONT, PING, PONG, TEXT, masked
 
 FLOODED = Ended(3013, by_client=False, frame=close_frame(TOO_MANY_REQUESTS))
@@ -106,3 +112,35 @@ def test_the_state_machine_is_let_go_between_frames() -> None:
     reader.feed(masked(CONT, b"b") + masked(PONG), 0.0)
     assert reader._machine is None
     assert reader._tail == b""
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Leave freeing to the reference counts."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        masked(PING),
+        masked(TEXT, b"a", fin=False) + masked(CONT, b"b"),
+        masked(TEXT, b"a" * 1000, fin=False) + masked(TEXT, b"b"),
+        masked(TEXT, b"a" * 1000, fin=False) + masked(3, b"b"),
+        masked(TEXT, b"a" * 1000, fin=False) + masked(CLOSE, b"\x03\xe8"),
+        masked(TEXT, b"\xc3", fin=False) + masked(CONT, b"{"),
+    ],
+    ids=["ping", "fragments", "text within text", "opcode", "close within a message", "utf-8"],
+)
+def test_nothing_is_left_to_the_garbage_collector(frames: bytes) -> None:
+    """The machine is freed at once: cycles that hold a client's payloads would add up to far more than the limits."""
+    with without_collector():
+        before = {id(it) for it in gc.get_objects() if isinstance(it, ServerProtocol)}  # of tests before this one
+        reader = WireReader(WebSocketLimits())
+        assert reader.feed(frames, 0.0)
+        assert [] == [it for it in gc.get_objects() if isinstance(it, ServerProtocol) and id(it) not in before]

@@ -1,12 +1,12 @@
 -- Read publications and the top in one atomic step.
--- KEYS: stream, meta
+-- KEYS: stream, meta, salt (may be absent)
 -- ARGV: candidate epoch, meta ttl in ms (0 = leave as it is), limit (0 = none, -1 = all),
 --       first and last id, 1 = newest first
 -- Returns: epoch, top, entries
-local stream, meta = KEYS[1], KEYS[2]
+local stream, meta, salt = KEYS[1], KEYS[2], KEYS[3]
 local candidate, meta_ttl, limit, first, last, newest_first = unpack(ARGV)
 
-local epoch, top = identity(meta, stream, candidate)
+local epoch, top = identity(meta, stream, salt, candidate)
 live(meta, meta_ttl)
 if limit == "0" then
   return { epoch, top, {} }

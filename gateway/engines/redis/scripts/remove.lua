@@ -1,4 +1,4 @@
--- Take a client out, if it is there under this incarnation.
+-- Take a client out, if it is there under this incarnation or an earlier one of the same node.
 -- KEYS: presence, users, owned
 -- ARGV: pub/sub channel, client, incarnation, member of owned, 1 = announce
 -- Returns: 1 if it was there
@@ -6,12 +6,8 @@ local presence, users, owned = KEYS[1], KEYS[2], KEYS[3]
 local channel, client, incarnation, member, tell = unpack(ARGV)
 
 redis.call("SREM", owned, member)
-local value = redis.call("HGET", presence, client)
-if not value then
-  return 0
-end
-local holder, user, blob = parse(value)
-if holder ~= incarnation then
+local holder, user, blob = parse(redis.call("HGET", presence, client))
+if not holder or (ahead(incarnation, holder) or -1) < 0 then
   return 0
 end
 redis.call("HDEL", presence, client)

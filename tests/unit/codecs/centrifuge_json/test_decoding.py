@@ -237,3 +237,19 @@ def test_commands_ahead_of_a_fault_in_a_mended_frame() -> None:
     """A cut emoji ahead of a fault changes nothing about either."""
     error = fault(b'{"id":1,"publish":{"channel":"x","data":"\\ud83d"}}\n{')
     assert (BAD_REQUEST, [Publish(1, X, b'"\\ufffd"')]) == (error.refusal, list(error.before))
+
+
+@pytest.mark.parametrize("name", ["info", "user", "client", "sender", "offset", "epoch", "tags", "time"])
+def test_what_only_the_server_sets_is_a_forgery(name: str) -> None:
+    """A publish command that names it is marked; null names nothing, and inside the data it is data."""
+
+    def published(**more: Any) -> Command:
+        (command,) = decode(DIALECT, {"id": 3, "publish": {"channel": "x", "data": 1, **more}})
+        return command
+
+    values: list[Any] = [{"user": "eve"}, "eve", 7, 0, "", False, [], {}]
+    for value in values:
+        assert Publish(3, X, b"1", forged=True) == published(**{name: value})
+    assert Publish(3, X, b"1") == published(**{name: None})
+    assert Publish(3, X, b"1") == published(anything="else")
+    assert Publish(3, X, b'{"%b": 7}' % name.encode()) == published(data={name: 7})

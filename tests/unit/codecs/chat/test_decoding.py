@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +26,7 @@ from gateway.protocol.messages import (
     Unsubscribe,
 )
 from gateway.types import Channel, Position, UserId
+from tests.support.changed import changed
 from tests.support.codecs import decode, hello, opened, shown
 
 LOBBY = Channel("chat:lobby")
@@ -47,7 +47,7 @@ def only(dialect: Dialect, message: Any) -> Command:
     """Return the one command of a message, without its ref."""
     (command,) = decode(dialect, message)
     assert command.ref > 0
-    return replace(command, ref=0)
+    return changed(command, ref=0)
 
 
 def refused(dialect: Dialect, message: Any) -> dict[str, Any]:
@@ -85,7 +85,8 @@ def _dialect() -> Dialect:
         ({"type": "chat", "message": "hi"}, Publish(0, LOBBY, said("hi"))),
         ({"type": "chat", "message": "hi", "room": "dev"}, Publish(0, DEV, said("hi"))),
         ({"type": "chat", "message": "/users"}, Publish(0, LOBBY, said("/users"))),
-        ({"type": "chat", "message": "hi", "sender": "eve"}, Publish(0, LOBBY, said("hi"))),
+        ({"type": "chat", "message": "hi", "sender": "eve"}, Publish(0, LOBBY, said("hi"), forged=True)),
+        ({"type": "chat", "message": "hi", "sender": None, "id": "7@abc"}, Publish(0, LOBBY, said("hi"))),
         ({"message": "hi", "type": "chat"}, Publish(0, LOBBY, said("hi"))),
         (b'{"type":"chat","message":"cut \\ud83d"}', Publish(0, LOBBY, said("cut \ufffd"))),
         ({"type": "private_chat", "target_user": "bob", "message": "hi"}, Message(0, UserId("bob"), said("hi"))),
@@ -108,6 +109,17 @@ def _dialect() -> Dialect:
 def test_message_becomes_command(dialect: Dialect, message: Any, command: Command) -> None:
     """Each row of the table of client messages is one command."""
     assert command == only(dialect, message)
+
+
+@pytest.mark.parametrize("name", ["sender", "user", "client", "info", "offset", "epoch", "tags"])
+def test_what_only_the_server_sets_is_a_forgery(dialect: Dialect, name: str) -> None:
+    """A message that names it is marked, to a room or to one user; null names nothing."""
+    room, one = {"type": "chat", "message": "hi"}, {"type": "private_chat", "target_user": "bob", "message": "hi"}
+    values: list[Any] = [{"user": "eve"}, "eve", 7, 0, "", False, [], {}]
+    for value in values:
+        assert Publish(0, LOBBY, said("hi"), forged=True) == only(dialect, {**room, name: value})
+        assert Message(0, UserId("bob"), said("hi"), forged=True) == only(dialect, {**one, name: value})
+    assert Publish(0, LOBBY, said("hi")) == only(dialect, {**room, name: None})
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.engines.redis.broker import RedisBroker
-from gateway.engines.redis.commands import REMEMBERED, Commands
+from gateway.engines.redis.commands import QUIET, REMEMBERED, Commands
 from gateway.engines.redis.history import RedisHistory
+from gateway.engines.redis.revocations import Revocations, Rewritten
 from gateway.errors import EngineFault
-from gateway.protocol.messages import DisconnectClients
+from gateway.protocol.messages import DisconnectClients, Revoke
 from gateway.protocol.values import HistoryPage, HistoryQuery
 from gateway.types import Channel, Position, Publication
+from tests.support.clock import ManualClock
 from tests.support.recorder import MemoryRecorder
 
 
@@ -32,16 +34,41 @@ class ScriptedHistory:
         self.asked[-1][1](HistoryPage([stored(offset, top.epoch) for offset in offsets], top))
 
 
+class CountedRevocations:
+    """Notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.doubts = self.reads = 0
+        self.learnt: list[bytes] = []
+        self.wrote: Callable[[], None]
+
+    def doubt(self) -> None:
+        """Count it."""
+        self.doubts += 1
+
+    def catch_up(self) -> None:
+        """Count it."""
+        self.reads += 1
+
+    def learn(self, revocation: Revoke, stored: bytes) -> bool:
+        """Know all that end in a zero."""
+        self.learnt.append(stored)
+        return not revocation.session_id.endswith("0")
+
+
 class Bus:
     """The commands under test and all around them."""
 
-    def __init__(self, recorder: MemoryRecorder) -> None:
+    def __init__(self, clock: ManualClock, recorder: MemoryRecorder) -> None:
         self.history = ScriptedHistory()
+        self.revocations = CountedRevocations()
         self.done: list[str] = []
         self.commands = Commands(
             cast("RedisBroker", None),
             cast("RedisHistory", self.history),
+            cast("Revocations", self.revocations),
             carry_out=lambda command: self.done.append(command.id),
+            clock=clock.monotonic,
             recorder=recorder,
         )
 
@@ -59,8 +86,8 @@ def stored(offset: int, epoch: str = "e", identity: str = "") -> Publication:
 
 
 @pytest.fixture(name="bus")
-async def _bus(recorder: MemoryRecorder) -> Bus:
-    return Bus(recorder)
+async def _bus(clock: ManualClock, recorder: MemoryRecorder) -> Bus:
+    return Bus(clock, recorder)
 
 
 async def test_the_start_reads_only_where_the_stream_stands(bus: Bus) -> None:
@@ -154,3 +181,80 @@ async def test_what_is_remembered_is_bounded(bus: Bus) -> None:
     assert REMEMBERED + 1 == len(bus.done)
     bus.commands.arrived(stored(1, identity="e1"))
     assert REMEMBERED + 2 == len(bus.done)
+
+
+async def test_a_silence_that_lasts_is_checked(bus: Bus, clock: ManualClock) -> None:
+    """A command whose message got lost, with none after it, is found in the stream; a word in time spares the read."""
+    bus.at(5)
+    clock.advance(QUIET - 1)
+    bus.commands.arrived(stored(6))
+    clock.advance(QUIET - 1)
+    bus.commands.check()
+    bus.commands.catch_up()
+    assert 1 == len(bus.history.asked)
+    clock.advance(1)
+    bus.commands.check()
+    bus.commands.catch_up()
+    bus.history.answer(Position(7, "e"), 7)
+    assert ["e6", "e7"] == bus.done
+    clock.advance(QUIET - 1)
+    bus.commands.check()
+    bus.commands.catch_up()
+    assert 2 == len(bus.history.asked)
+
+
+async def test_a_silent_node_that_has_not_started_asks_for_the_top_only(bus: Bus, clock: ManualClock) -> None:
+    """Before this node knows its place there is nothing to check."""
+    bus.commands.fall_behind()
+    bus.commands.catch_up()
+    clock.advance(10 * QUIET)
+    bus.commands.check()
+    bus.history.answer(Position(5, "e"))
+    assert bus.commands.caught_up.is_set()
+
+
+# --- revocations
+
+
+async def test_a_revocation_that_is_known_is_not_carried_out_again(bus: Bus) -> None:
+    """The set may have told it before; it is looked up as it was stored, whatever fields a newer release adds."""
+    bus.at(5)
+    as_stored = [msgspec.json.encode(Revoke(id=it, until=1.0, session_id=it)) for it in ("s1", "s0", "s2")]
+    for offset, one in enumerate(as_stored, start=6):
+        bus.commands.arrived(Publication(one, offset, "e"))
+    assert ["s1", "s2"] == bus.done
+    assert as_stored == bus.revocations.learnt
+
+
+async def test_the_set_is_read_when_no_command_can_be_missed_any_more(bus: Bus) -> None:
+    """A read before the place in the stream is known could miss what was revoked between the two."""
+    bus.commands.fall_behind()
+    bus.commands.catch_up()
+    assert 0 == bus.revocations.reads
+    bus.history.answer(Position(5, "e"))
+    assert 1 == bus.revocations.reads
+    bus.commands.catch_up()
+    assert 2 == bus.revocations.reads, "what failed is tried again; what is done costs nothing"
+
+
+async def test_a_new_stream_or_a_loss_casts_doubt_on_the_set(bus: Bus) -> None:
+    """A server that lost its commands has lost the set, too; commands that are gone may have been revocations."""
+    bus.at(5)
+    assert 0 == bus.revocations.doubts
+    bus.commands.arrived(stored(2, "f"))
+    bus.history.answer(Position(2, "f"))
+    assert 1 == bus.revocations.doubts
+    bus.history.answer(Position(9, "f"), 8, 9)
+    assert 2 == bus.revocations.doubts
+
+
+async def test_the_set_is_read_again_when_somebody_has_mended_it(bus: Bus) -> None:
+    """At once if this node stands in the stream, else as soon as it does."""
+    bus.at(5)
+    before = bus.revocations.reads
+    bus.commands.arrived(Publication(msgspec.json.encode(Rewritten(id="r1")), 6, "e"))
+    assert (1, before + 1) == (bus.revocations.doubts, bus.revocations.reads)
+    bus.commands.fall_behind()
+    bus.commands.arrived(Publication(msgspec.json.encode(Rewritten(id="r2")), 7, "e"))
+    assert (2, before + 1) == (bus.revocations.doubts, bus.revocations.reads)
+    assert [] == bus.done

@@ -15,11 +15,11 @@ from gateway.types import ClientInfo, ConnectionId, Publication, UserId
 RECORDED = [
     (
         "97c4077b2261223a317dcf000001a3185c507bc0a0c0c0c0",
-        Publication(b'{"a":1}', 7, "e", None, 1_800_000_000_123, None),
+        Publication(b'{"a":1}', 7, "e", None, 1_800_000_000_123),
     ),
     (
         "97c4025b5dcd03e8a5616c696365a26331c4027b7dc4013181a16ba176",
-        Publication(b"[]", 7, "e", ClientInfo(UserId("alice"), ConnectionId("c1"), b"{}", b"1"), 1000, {"k": "v"}),
+        Publication(b"[]", 7, "e", ClientInfo(UserId("alice"), ConnectionId("c1"), b"{}", b"1"), 1000, tags={"k": "v"}),
     ),
 ]
 
@@ -58,7 +58,7 @@ def test_a_publication_survives_the_way(data: bytes, chosen: PublishOptions) -> 
     """What is packed is unpacked, whatever the bytes and texts."""
     envelope = Envelope()
     blob = envelope.publication(data, chosen)
-    expected = Publication(data, 3, "e", chosen.info, chosen.time_ms, chosen.tags)
+    expected = Publication(data, 3, "e", chosen.info, chosen.time_ms, tags=chosen.tags)
     assert expected == envelope.read_publication(blob, 3, "e")
 
 

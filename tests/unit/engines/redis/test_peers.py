@@ -27,11 +27,15 @@ class ScriptedBroker:
     def __init__(self) -> None:
         self.said: list[tuple[Channel, Any]] = []
         self.outcome: Published | EngineFault = Published()
+        self.at_once = False
 
     def publish(self, channel: Channel, data: bytes, _options: PublishOptions, done: Callable[[Any], None]) -> None:
-        """Keep it, and answer on the next turn."""
+        """Keep it, and answer on the next turn, or at once."""
         self.said.append((channel, msgspec.json.decode(data, type=Announcement | Farewell | Question | Answer)))
-        asyncio.get_running_loop().call_soon(done, self.outcome)
+        if self.at_once:
+            done(self.outcome)
+        else:
+            asyncio.get_running_loop().call_soon(done, self.outcome)
 
 
 class Company:
@@ -135,6 +139,7 @@ async def test_the_deadline_ends_a_survey(company: Company) -> None:
         company.answers.append(answers)
         ended.set()
 
+    company.broker.at_once = True  # or the deadline, on a loop that stood still, would come before our own answer
     company.peers.ask(Survey(id="s", op="x"), 0.01, done)
     await asyncio.wait_for(ended.wait(), 5)
     company.hear(Answer("s", THERE, b"late"))

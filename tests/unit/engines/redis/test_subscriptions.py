@@ -7,8 +7,9 @@ from typing import Any, cast
 import pytest
 
 from gateway.engines.redis.link import Link
+from gateway.engines.redis.packing import Args
 from gateway.engines.redis.subscriptions import BATCH, IDLE, Subscriptions
-from gateway.engines.redis.wire import Args
+from gateway.errors import EngineFault
 from gateway.types import Channel
 from tests.support.clock import ManualClock
 
@@ -25,6 +26,7 @@ class ScriptedLink:
         self.pushed: Callable[[list[Any]], None]
         self.came_up: Callable[[], None]
         self.went_down: Callable[[str], None]
+        self.untold: Callable[[EngineFault], bool]
 
     def tell(self, args: Args) -> None:
         """Keep it."""
@@ -66,11 +68,16 @@ class Ears:
 class Table:
     """The table under test and all around it."""
 
-    def __init__(self, clock: ManualClock) -> None:
+    def __init__(self, clock: ManualClock, *, sharded: bool = False) -> None:
         self.clock = clock
+        self.verbs = (b"smessage", b"ssubscribe") if sharded else (b"message", b"subscribe")
+        self.strayed = 0
         self.link = ScriptedLink()
         self.ears = Ears()
-        self.subscriptions = Subscriptions(cast("Link", self.link), clock=clock.monotonic, timeout=TIMEOUT)
+        self.subscriptions = Subscriptions(
+            cast("Link", self.link), clock=clock.monotonic, timeout=TIMEOUT, sharded=sharded
+        )
+        self.subscriptions.strayed = self._stray
         self.done: list[tuple[str, Any]] = []
 
     async def subscribe(self, *names: str) -> None:
@@ -87,7 +94,7 @@ class Table:
     async def stands(self, *names: str) -> None:
         """Subscribe and acknowledge."""
         await self.subscribe(*names)
-        self.link.acknowledge(*names)
+        self.link.acknowledge(*sorted(names), verb=self.verbs[1])
         await turn()
         self.done.clear()
         self.link.told.clear()
@@ -99,7 +106,10 @@ class Table:
 
     def message(self, name: str, payload: bytes) -> None:
         """Push a message."""
-        self.link.pushed([b"message", name.encode(), payload])
+        self.link.pushed([self.verbs[0], name.encode(), payload])
+
+    def _stray(self) -> None:
+        self.strayed += 1
 
 
 async def turn() -> None:
@@ -164,9 +174,16 @@ async def test_an_old_acknowledgement_is_not_taken_for_a_new_one(table: Table) -
 
 
 async def test_many_channels_go_out_in_batches(table: Table) -> None:
-    """One SUBSCRIBE never names more than so many channels."""
-    await table.subscribe(*(f"c{n}" for n in range(2 * BATCH + 1)))
-    assert [BATCH + 1, BATCH + 1, 2] == [len(args) for args in table.link.told]
+    """Never are more channels than a batch asked for and not acknowledged; each acknowledgement makes room for more."""
+    names = [f"c{n}" for n in range(2 * BATCH + 1)]
+    await table.subscribe(*names)
+    assert [BATCH + 1] == [len(args) for args in table.link.told]
+    for expected, batch in ((BATCH + 1, names[:BATCH]), (2, names[BATCH : 2 * BATCH])):
+        for name in batch:
+            table.link.acknowledge(name)
+        await asyncio.sleep(0)
+        assert expected == len(table.link.told[-1])
+    assert 3 == len(table.link.told)
 
 
 async def test_a_waiter_times_out_and_leaves_no_reference(table: Table) -> None:
@@ -246,6 +263,19 @@ async def test_idle_channels_are_not_taken_up_again(table: Table) -> None:
     assert 1 == len(table.link.told)
 
 
+async def test_channels_that_were_left_while_the_link_was_down_are_not_taken_up_again(table: Table) -> None:
+    """A server that comes back is not pressed for what nobody wants; who comes meanwhile is answered as ever."""
+    await table.stands("a", "b")
+    table.link.lose()
+    table.subscriptions.unsubscribe("a")
+    table.pass_time(IDLE * 2)
+    table.link.find()
+    assert [("SUBSCRIBE", b"b")] == table.link.told
+    await table.subscribe("a")
+    table.link.acknowledge("b", "a")
+    assert [("a", None)] == table.done
+
+
 async def test_a_kept_channel_needs_no_link(table: Table) -> None:
     """It is asked for when the link comes, and its listener hears `suspect` the first time too."""
     table.link.lose()
@@ -256,6 +286,29 @@ async def test_a_kept_channel_needs_no_link(table: Table) -> None:
     table.link.acknowledge("a")
     await turn()
     assert ["suspect"] == [entry[0] for entry in table.ears.log]
+
+
+@pytest.mark.parametrize("when", ["back", "moved", "meanwhile"])
+async def test_a_kept_channel_is_asked_for_ahead_of_all_others(clock: ManualClock, sharded: Table, when: str) -> None:
+    """Thousands take seconds, and the probe of a link must not wait for them: it would be found dead each time."""
+    table, kept = sharded, "p.{x}.kept"
+    await table.subscribe(*(f"c.{{x}}.{n}" for n in range(3 * BATCH)))
+    if when == "meanwhile":
+        table.subscriptions.keep(kept, Channel("K"), table.ears)
+        await turn()
+        table.link.acknowledge("c.{x}.0", verb=b"ssubscribe")
+        await turn()
+        assert ("SSUBSCRIBE", kept.encode()) == table.link.told[-1]
+        return
+    table.subscriptions.keep(kept, Channel("K"), table.ears)
+    if when == "moved":
+        table, given = Table(clock, sharded=True), table.subscriptions.give((b"c.", b"p."))
+        table.subscriptions.take(given, "moved")
+    else:
+        table.link.lose()
+        table.link.find()
+    await turn()
+    assert kept.encode() in table.link.told[0]
 
 
 async def test_what_was_to_be_asked_when_the_link_went_is_asked_once(table: Table) -> None:
@@ -283,3 +336,145 @@ async def test_too_many_unsubscribes_do_no_harm(table: Table) -> None:
     table.subscriptions.unsubscribe("a")
     await table.subscribe("a")
     assert table.subscriptions.wanted("a")
+
+
+# --- sharded: names under hash tags, and slots that go elsewhere
+
+
+@pytest.fixture(name="sharded")
+async def _sharded(clock: ManualClock) -> Table:
+    return Table(clock, sharded=True)
+
+
+async def test_one_command_holds_one_slot_only(sharded: Table) -> None:
+    """Names under different tags go out apart, for subscribing as for unsubscribing."""
+    await sharded.subscribe("c.{x}.1", "c.{y}.1", "c.{x}.2")
+    assert [("SSUBSCRIBE", b"c.{x}.1", b"c.{x}.2"), ("SSUBSCRIBE", b"c.{y}.1")] == sharded.link.told
+    sharded.link.told.clear()
+    sharded.link.acknowledge("c.{x}.1", "c.{x}.2", "c.{y}.1", verb=b"ssubscribe")
+    for name in ("c.{y}.1", "c.{x}.1", "c.{x}.2"):
+        sharded.subscriptions.unsubscribe(name)
+    sharded.pass_time(IDLE)
+    assert [("SUNSUBSCRIBE", b"c.{x}.1", b"c.{x}.2"), ("SUNSUBSCRIBE", b"c.{y}.1")] == sharded.link.told
+
+
+async def test_what_the_server_unsubscribes_by_itself_is_astray(sharded: Table) -> None:
+    """The owner is told; asked again it is suspect as soon as it stands, before anything else."""
+    await sharded.stands("c.{x}.1")
+    await sharded.subscribe("c.{y}.1")
+    sharded.link.told.clear()
+    sharded.link.acknowledge("c.{x}.1", verb=b"sunsubscribe")
+    assert (1, []) == (sharded.strayed, sharded.link.told)
+    sharded.link.acknowledge("c.{y}.1", verb=b"ssubscribe")
+    sharded.subscriptions.ask_again()
+    await turn()
+    assert [("SSUBSCRIBE", b"c.{x}.1")] == sharded.link.told
+    sharded.link.acknowledge("c.{x}.1", verb=b"ssubscribe")
+    sharded.message("c.{x}.1", b"m")
+    assert [("suspect", ["C.{X}.1"], "the slot has moved"), ("C.{X}.1", b"m")] == sharded.ears.log
+
+
+async def test_what_we_unsubscribed_is_not_astray(sharded: Table) -> None:
+    """The server's answer to our own command says nothing new, even if the name is wanted again by then."""
+    await sharded.stands("c.{x}.1")
+    sharded.subscriptions.unsubscribe("c.{x}.1")
+    sharded.pass_time(IDLE)
+    await sharded.subscribe("c.{x}.1")
+    sharded.link.acknowledge("c.{x}.1", verb=b"sunsubscribe")
+    sharded.link.acknowledge("c.{x}.1", verb=b"ssubscribe")
+    assert [("c.{x}.1", None)] == sharded.done
+    assert (0, []) == (sharded.strayed, sharded.ears.log)
+
+
+async def test_an_error_is_about_the_oldest_command(sharded: Table) -> None:
+    """Only its names are astray; waiters stay until their deadline, and are answered when it succeeds after all."""
+    await sharded.subscribe("c.{x}.1", "c.{y}.1")
+    assert sharded.link.untold(EngineFault("moved", "MOVED 1 h:2"))
+    sharded.link.acknowledge("c.{y}.1", verb=b"ssubscribe")
+    assert ([("c.{y}.1", None)], 1) == (sharded.done, sharded.strayed)
+    sharded.link.told.clear()
+    sharded.subscriptions.ask_again()
+    await turn()
+    assert [("SSUBSCRIBE", b"c.{x}.1")] == sharded.link.told
+    sharded.link.acknowledge("c.{x}.1", verb=b"ssubscribe")
+    assert [("c.{y}.1", None), ("c.{x}.1", None)] == sharded.done
+
+
+async def test_unsubscribing_may_be_refused_too(sharded: Table) -> None:
+    """Then nothing is astray: the server of a slot that has moved has nobody to unsubscribe."""
+    await sharded.stands("c.{x}.1")
+    sharded.subscriptions.unsubscribe("c.{x}.1")
+    sharded.pass_time(IDLE)
+    await sharded.subscribe("c.{y}.1")
+    assert sharded.link.untold(EngineFault("moved", "MOVED 1 h:2"))
+    sharded.link.acknowledge("c.{y}.1", verb=b"ssubscribe")
+    assert [("c.{y}.1", None)] == sharded.done
+    assert sharded.link.untold(EngineFault("moved", "MOVED 1 h:2")), "an error too many harms nobody"
+
+
+async def test_other_errors_end_the_link(table: Table, sharded: Table) -> None:
+    """A missing permission is not mended by asking elsewhere, and without slots nothing is."""
+    await sharded.subscribe("c.{x}.1")
+    await table.subscribe("a")
+    assert not sharded.link.untold(EngineFault("refused", "NOPERM"))
+    assert not table.link.untold(EngineFault("moved", "MOVED 1 h:2"))
+
+
+async def test_nobody_asks_for_what_nobody_wants_any_more(sharded: Table) -> None:
+    """What is astray and idle is let go."""
+    await sharded.stands("c.{x}.1")
+    sharded.subscriptions.unsubscribe("c.{x}.1")
+    sharded.link.acknowledge("c.{x}.1", verb=b"sunsubscribe")
+    sharded.subscriptions.ask_again()
+    sharded.pass_time(IDLE)
+    await turn()
+    assert [] == sharded.link.told
+
+
+async def test_what_is_given_moves_with_all_who_wait(clock: ManualClock, sharded: Table) -> None:
+    """What stood is suspect when it stands at its new place, references and waiters come along, idle names do not."""
+    target = Table(clock, sharded=True)
+    target.ears = sharded.ears
+    await sharded.stands("c.{x}.on", "c.{x}.idle", "c.{y}.stays", "p.{x}.other")
+    sharded.subscriptions.unsubscribe("c.{x}.idle")
+    await sharded.subscribe("c.{x}.asked", "c.{x}.asked")
+    target.subscriptions.take(sharded.subscriptions.give((b"c.{x}.",)), "moved")
+    await turn()
+    assert [("SSUBSCRIBE", b"c.{x}.asked", b"c.{x}.on")] == target.link.told
+    sharded.link.acknowledge("c.{x}.asked", verb=b"ssubscribe")  # too late to count
+    assert [] == sharded.done
+    target.link.acknowledge("c.{x}.asked", "c.{x}.on", verb=b"ssubscribe")
+    await turn()
+    assert [("c.{x}.asked", None)] * 2 == sharded.done
+    assert [("suspect", ["C.{X}.ON"], "moved")] == sharded.ears.log
+    assert [False, False, True, True] == [
+        sharded.subscriptions.wanted(name) for name in ("c.{x}.on", "c.{x}.idle", "c.{y}.stays", "p.{x}.other")
+    ]
+    target.subscriptions.unsubscribe("c.{x}.on")
+    target.subscriptions.unsubscribe("c.{x}.asked")
+    assert target.subscriptions.wanted("c.{x}.asked"), "a reference was lost on the way"
+
+
+async def test_a_name_that_comes_back_is_asked_for_anew(clock: ManualClock, sharded: Table) -> None:
+    """An acknowledgement from before it went away is none for the second time."""
+    other = Table(clock, sharded=True)
+    await sharded.subscribe("c.{x}.1")
+    other.subscriptions.take(sharded.subscriptions.give((b"c.{x}.",)), "away")
+    sharded.subscriptions.take(other.subscriptions.give((b"c.{x}.",)), "and back")
+    await turn()
+    sharded.link.acknowledge("c.{x}.1", verb=b"ssubscribe")
+    assert [] == sharded.done
+    sharded.link.acknowledge("c.{x}.1", verb=b"ssubscribe")
+    assert [("c.{x}.1", None)] == sharded.done
+
+
+async def test_what_is_given_before_it_was_asked_is_not_asked_here(clock: ManualClock, sharded: Table) -> None:
+    """Neither at the end of the turn nor when the link is back."""
+    other = Table(clock, sharded=True)
+    sharded.link.up = False
+    sharded.subscriptions.keep("c.{x}.1", Channel("X"), sharded.ears)
+    other.subscriptions.take(sharded.subscriptions.give((b"c.{x}.",)), "moved")
+    sharded.link.find()
+    await turn()
+    assert [] == sharded.link.told
+    assert [("SSUBSCRIBE", b"c.{x}.1")] == other.link.told

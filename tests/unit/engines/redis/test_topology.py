@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections import Counter
-from dataclasses import astuple
+from dataclasses import astuple, fields
 
 import pytest
 
-from gateway.engines.redis.topology import TAGS, fnv1a, names, placed
+from gateway.engines.redis.topology import TAGS, fnv1a, jump, names, placed
 
 SLOTS = 16384
 
@@ -52,8 +52,17 @@ def test_names_carry_prefix_kind_and_tag() -> None:
 def test_the_database_is_in_the_pubsub_names_only() -> None:
     """Keys are kept apart by the database itself; pub/sub channels are not."""
     zero, three = names("gateway", "53t", 0), names("gateway", "53t", 3)
-    assert zero.client != three.client
-    assert astuple(zero)[1:] == astuple(three)[1:]
+    pairs = zip(fields(zero), astuple(zero), astuple(three), strict=True)
+    assert {"client", "probe"} == {field.name for field, here, there in pairs if here != there}
+
+
+def test_a_new_server_takes_its_share_and_moves_nothing_else() -> None:
+    """With one server more, keys stay or go to the new one, and about an nth of them goes."""
+    before, after = ([jump(fnv1a(f"k{n}"), servers) for n in range(4000)] for servers in (4, 5))
+    moved = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert {4} == set(moved)
+    assert 600 < len(moved) < 1000
+    assert {0, 1, 2, 3} == set(before)
 
 
 def test_one_partition_takes_every_channel() -> None:

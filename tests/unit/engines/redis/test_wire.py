@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.engines.redis.wire import GIVE_UP, Wire
 from gateway.errors import EngineFault
@@ -74,6 +75,13 @@ async def test_commands_of_a_turn_are_one_write(talk: Talk) -> None:
     assert [b"*1\r\n$1\r\nA\r\n*1\r\n$1\r\nB\r\n", b"*1\r\n$1\r\nC\r\n"] == talk.transport.writes
 
 
+async def test_an_error_does_not_repeat_what_was_sent(talk: Talk) -> None:
+    """A server that does not know a command echoes its arguments; the first of ours holds the password."""
+    await talk.call("HELLO")
+    talk.wire.data_received(b"-ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'u' 'secret' \r\n")
+    assert ["ERR unknown command 'HELLO'"] == [answer.detail for answer in talk.answers]
+
+
 async def test_replies_go_to_their_commands_in_order(talk: Talk) -> None:
     """Replies cut anywhere reach the callbacks first in, first out; pushes pass them by."""
     await talk.call("A", "B", "C")
@@ -91,7 +99,12 @@ async def test_replies_go_to_their_commands_in_order(talk: Talk) -> None:
         (b"-READONLY You can't write against a read only replica.", "readonly", True),
         (b"-NOSCRIPT No matching script.", "refused", True),
         (b"-WRONGTYPE Operation against a key", "refused", False),
-        (b"-LOADING", "refused", False),
+        (b"-LOADING Valkey is loading the dataset in memory", "busy", False),
+        (b"-BUSY Valkey is busy running a script.", "busy", False),
+        (b"-MASTERDOWN", "busy", False),
+        (b"-MISCONF Errors writing to disk.", "readonly", False),
+        (b"-NOREPLICAS Not enough good replicas to write.", "readonly", False),
+        (b"-ERR", "refused", False),
     ],
 )
 async def test_error_replies_are_faults(
@@ -186,6 +199,26 @@ async def test_a_raising_callback_harms_nobody_else(talk: Talk) -> None:
     assert [b"b", "lost"] == [getattr(answer, "kind", answer) for answer in talk.answers]
 
 
+async def test_an_owner_that_breaks_its_contract_keeps_nobody_waiting(
+    clock: ManualClock, recorder: MemoryRecorder
+) -> None:
+    """Who waits for the end dials again or closes, and what is in flight is answered, whatever the owner raises."""
+
+    def broken(why: str) -> None:
+        raise KeyError(why)
+
+    pushes: list[Any] = []
+    answers: list[Any] = []
+    wire = Wire(clock=clock.monotonic, timeout=TIMEOUT, recorder=recorder, pushed=pushes.append, lost=broken)
+    wire.connection_made(RecordingTransport())
+    wire.call(("A",), answers.append)
+    with capture_logs() as logs:
+        wire.connection_lost(None)
+    assert wire.gone.done()
+    assert ["lost"] == [it.kind for it in answers]
+    assert ["redis.callback_failed"] == [it["event"] for it in logs]
+
+
 @pytest.mark.parametrize(
     ("stream", "why"),
     [(b"HTTP/1.1 400 Bad Request\r\n", "not Redis"), (b"+unasked\r\n", "unasked"), (b"-NOPERM x\r\n", "NOPERM x")],
@@ -216,3 +249,49 @@ async def test_a_server_that_does_not_read_is_congested(talk: Talk) -> None:
     assert talk.wire.congested
     talk.wire.resume_writing()
     assert not talk.wire.congested
+
+
+async def test_a_server_is_silent_until_it_answers_again(talk: Talk, clock: ManualClock) -> None:
+    """From the command that was given up to the next answer, whichever command that belongs to."""
+    await talk.call("A")
+    clock.advance(TIMEOUT / 2)
+    await talk.call("B")
+    assert not talk.wire.silent
+    clock.advance(TIMEOUT / 2)
+    talk.wire.sweep(clock.monotonic())
+    assert talk.wire.silent
+    talk.wire.data_received(b">2\r\n$7\r\nmessage\r\n$1\r\nx\r\n")
+    assert talk.wire.silent, "a push is no answer"
+    talk.wire.data_received(b"+a\r\n")
+    assert not talk.wire.silent
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_who_is_turned_away_at_the_door_hears_why(talk: Talk, before: bool) -> None:
+    """An error that comes ahead of the first command is the answer to it, gone or not."""
+    talk.wire.data_received(b"-ERR max number of clients reached\r\n")
+    if not before:
+        talk.wire.connection_lost(None)
+    asking = asyncio.ensure_future(talk.wire.ask("HELLO"))
+    await asyncio.sleep(0)
+    if before:
+        talk.wire.connection_lost(None)
+    with pytest.raises(EngineFault, match="max number of clients") as caught:
+        await asking
+    assert "refused" == caught.value.kind
+
+
+async def test_a_connection_that_is_gone_is_not_asked_in_vain(talk: Talk) -> None:
+    """The fault comes at once, and says how it ended."""
+    talk.wire.connection_lost(ConnectionResetError("reset"))
+    with pytest.raises(EngineFault, match="lost: reset"):
+        await talk.wire.ask("HELLO")
+
+
+async def test_an_error_later_on_is_no_refusal_at_the_door(talk: Talk) -> None:
+    """After an answer, what is in flight when the connection goes may have happened."""
+    await talk.call("A")
+    talk.wire.data_received(b"+a\r\n-ERR something\r\n")
+    await talk.call("B")
+    talk.wire.connection_lost(None)
+    assert ["lost"] == [fault.kind for fault in talk.answers[1:]]

@@ -1,0 +1,1 @@
+"""What users may do: log in, stay logged in, end it, and what their tokens say."""

@@ -1,0 +1,1 @@
+"""The HTTP side: routes, bodies, cookies, and what every request passes."""

@@ -1,0 +1,1 @@
+"""The commands beside `serve`: users, sessions and keys from a shell."""

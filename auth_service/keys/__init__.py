@@ -1,0 +1,1 @@
+"""Signing keys: what a key is, which one signs, and how one follows another."""

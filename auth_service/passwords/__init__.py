@@ -1,0 +1,1 @@
+"""Passwords: their rules, their hashes, and how often they may be tried."""

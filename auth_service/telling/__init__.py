@@ -1,0 +1,1 @@
+"""What the gateway must be told, kept until it has been told."""

@@ -1,0 +1,1 @@
+"""How fast one core is, beside others: `make bench`, `make compare`."""

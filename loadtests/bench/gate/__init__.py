@@ -1,0 +1,1 @@
+"""`make gate`: whether a delivery costs more CPU time than it did, told by references in the same run."""

