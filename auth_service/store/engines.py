@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from typing import Any
 
 from sqlalchemy import Connection, NullPool, event
 from sqlalchemy.engine import URL, ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from auth_service.errors import OperatorError
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 _WAIT_SECONDS = 5.0  # for a lock, a connection, or a place in the pool: longer, and the client has given up
+_POLL_SECONDS = 0.01  # SQLite itself comes to look every 0.1 s only, and meets a busy process between two of its turns
 _ANSWER_SECONDS = 10.0  # for one statement
 _MIGRATION_SECONDS = 600.0  # for the lock while another process migrates
 _POOL = 10
@@ -32,7 +34,7 @@ def serving(url: str) -> tuple[AsyncEngine, AsyncEngine]:
     """
     parsed = _parsed(url)
     if _is_sqlite(parsed):
-        reading = _sqlite(parsed, _WAIT_SECONDS, "foreign_keys = ON", "query_only = ON", begin="BEGIN")
+        reading = _sqlite(parsed, _WAIT_SECONDS, "foreign_keys = ON", "query_only = ON", writes=False)
         writing = _sqlite(parsed, _WAIT_SECONDS, "foreign_keys = ON", pool_size=1, max_overflow=0)
         return reading, writing
     engine = _postgresql(
@@ -92,25 +94,48 @@ def _unusable(why: object) -> OperatorError:
     return OperatorError(f"AUTH_DATABASE_URL (--database) cannot be used: {str(why).splitlines()[0]}")
 
 
-def _sqlite(url: URL, wait_seconds: float, *pragmas: str, begin: str = "BEGIN IMMEDIATE", **pool: Any) -> AsyncEngine:
+def _sqlite(url: URL, wait_seconds: float, *pragmas: str, writes: bool = True, **pool: Any) -> AsyncEngine:
     # readers and a writer side by side; a lock that another process has is waited for
-    wanted = (f"busy_timeout = {int(wait_seconds * 1000)}", "journal_mode = WAL", "synchronous = NORMAL", *pragmas)
+    wanted = ["journal_mode = WAL", "synchronous = NORMAL", *pragmas]
     engine = _made(url, **pool) if "poolclass" in pool else _made(url, pool_timeout=wait_seconds, **pool)
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: object) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, below
         cursor = connection.cursor()
-        for pragma in wanted:
+        for pragma in (_busy_timeout(wait_seconds), *wanted, *([_busy_timeout(_POLL_SECONDS)] if writes else [])):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def begun(connection: Connection) -> None:
-        # writers take the lock at once: one that reads first and is overtaken could only fail
-        connection.exec_driver_sql(begin)
+        if writes:
+            _lock(connection, wait_seconds)
+        else:
+            connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _busy_timeout(seconds: float) -> str:
+    return f"busy_timeout = {int(seconds * 1000)}"
+
+
+def _lock(connection: Connection, wait_seconds: float) -> None:
+    # writers take the lock at once: one that reads first and is overtaken could only fail
+    until = time.monotonic() + wait_seconds
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except OperationalError as error:
+            if not _is_busy(error) or time.monotonic() >= until:
+                raise
+        else:
+            return
+
+
+def _is_busy(error: OperationalError) -> bool:
+    return isinstance(error.orig, sqlite3.Error) and error.orig.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _postgresql(url: URL, arguments: dict[str, float], **pool: Any) -> AsyncEngine:

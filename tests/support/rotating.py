@@ -29,6 +29,7 @@ LIFE = 8  # seconds of an access token
 LEEWAY = 2  # seconds that a key is published beyond that
 STAY = (0.5, 2.5)  # seconds that a client stays each time
 ANSWER = 10.0  # seconds that a node may take
+TRIES = 5  # at an auth service that is too busy
 PER_ACCOUNT = 10  # clients that use the tokens of one account: each log-in costs a hash
 PASSWORD = "correct horse battery staple"
 
@@ -44,8 +45,7 @@ class Account:
     async def token(self) -> str:
         """Get a fresh token."""
         async with self.turn:
-            answer = await self.http.post("/refresh", json={"refresh_token": self.refresh_token})
-            pair = answer.raise_for_status().json()
+            pair = await _post(self.http, "/refresh", {"refresh_token": self.refresh_token})
             self.refresh_token = pair["refresh_token"]
             return str(pair["access_token"])
 
@@ -226,9 +226,20 @@ def _node(folder: Path, redis_url: str, name: str, port: int, auth: Process) -> 
 async def _account(stack: AsyncExitStack, auth: Process, name: str) -> Account:
     http = await stack.enter_async_context(httpx.AsyncClient(base_url=auth.url, trust_env=False, timeout=30.0))
     form = {"username": name, "password": PASSWORD}
-    (await http.post("/register", json=form)).raise_for_status()
-    pair = (await http.post("/login", json=form)).raise_for_status().json()
+    await _post(http, "/register", form)
+    pair = await _post(http, "/login", form)
     return Account(http, pair["refresh_token"])
+
+
+async def _post(http: httpx.AsyncClient, path: str, form: dict[str, str]) -> dict[str, str]:
+    """Ask as a client should: once more when told that it is too busy now, and when to come."""
+    for _ in range(TRIES):
+        answer = await http.post(path, json=form)
+        if answer.status_code != 503:
+            break
+        await asyncio.sleep(float(answer.headers["Retry-After"]))
+    pair: dict[str, str] = answer.raise_for_status().json()
+    return pair
 
 
 def _said(closed: ConnectionClosed) -> str:
