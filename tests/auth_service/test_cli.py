@@ -59,7 +59,10 @@ async def test_a_process_serves_users_whose_tokens_the_gateway_takes(tmp_path: P
     added = run(tmp_path, "user", "add", "alice", "--password-stdin", "--if-missing", stdin=f"{PASSWORD}\n")
     assert (0, "alice: added\n") == (added.returncode, added.stdout)
     assert ["database.migrated", "auth.audit"] == [json.loads(line)["event"] for line in added.stderr.splitlines()]
-    async with serving(tmp_path) as (process, url), httpx.AsyncClient(base_url=url, trust_env=False) as client:
+    async with (
+        serving(tmp_path) as (process, url),
+        httpx.AsyncClient(base_url=url, trust_env=False, timeout=30.0) as client,
+    ):
         assert 0 == (await asyncio.to_thread(run, tmp_path, "health", "--url", url)).returncode
         assert 0o600 == (tmp_path / "auth_keys" / "first.pem").stat().st_mode & 0o777
         assert 0o600 == (tmp_path / "auth.db").stat().st_mode & 0o777
@@ -210,7 +213,10 @@ async def test_the_examples_of_serve_work(tmp_path: Path) -> None:
     for line in lines:
         words = line.replace("8001", "0").replace("/var/lib/auth", str(tmp_path)).split()
         assert ["auth-service", "serve"] == words[:2]
-        async with serving(tmp_path, *words[2:]) as (_, url), httpx.AsyncClient(trust_env=False) as client:
+        async with (
+            serving(tmp_path, *words[2:]) as (_, url),
+            httpx.AsyncClient(trust_env=False, timeout=30.0) as client,
+        ):
             assert 200 == (await client.get(f"{url}/health/ready")).status_code
     assert (tmp_path / "auth_keys" / "first.pem").exists()
     assert (tmp_path / "keys" / "first.pem").exists()
@@ -250,7 +256,7 @@ async def test_the_server_in_this_process(settings: AuthSettings, host: str, num
     app = create_app(settings)
     task = asyncio.create_task(server.serve(app, server.make(app), listening))
     shown = f"[{host}]" if ":" in host else host
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=30.0) as client:
         answer = await client.get(f"http://{shown}:{listening.getsockname()[1]}/health/ready")
     assert 200 == answer.status_code
     assert "server" not in answer.headers

@@ -230,7 +230,7 @@ async def test_without_a_server_nodes_live(tmp_path: Path, load: Load) -> None:
 async def _ask(node: Node, path: str) -> httpx.Response:
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="} if "websocket" in path else {}
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=30.0) as client:
         return await client.get(f"{node.url}{path}", headers=upgrade | key if key else {})
 
 

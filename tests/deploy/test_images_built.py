@@ -147,10 +147,12 @@ def test_a_node_serves_and_ends(gateway: Image, valkey: Valkey, tmp_path: Path) 
     """Ready by its own health check, a publication goes through Valkey and back, and its stop signal drains it."""
     with node(gateway, valkey, tmp_path) as (container, settings):
         public, internal = (settings[f"GATEWAY_HTTP_SERVER__{it}"] for it in ("PORT", "INTERNAL_PORT"))
-        ready = httpx.get(f"http://127.0.0.1:{internal}/health/ready", trust_env=False)
+        ready = httpx.get(f"http://127.0.0.1:{internal}/health/ready", trust_env=False, timeout=30.0)
         assert (200, {"status": "ok"}) == (ready.status_code, ready.json())
-        assert 'build="compiled"' in httpx.get(f"http://127.0.0.1:{internal}/metrics", trust_env=False).text
-        assert 404 == httpx.get(f"http://127.0.0.1:{public}/metrics", trust_env=False).status_code
+        assert (
+            'build="compiled"' in httpx.get(f"http://127.0.0.1:{internal}/metrics", trust_env=False, timeout=30.0).text
+        )
+        assert 404 == httpx.get(f"http://127.0.0.1:{public}/metrics", trust_env=False, timeout=30.0).status_code
         token = sign_with_secret(Order(user="alice", ttl=600.0, channels=(), audience="gateway", issuer=""), SECRET)
         with connect(f"ws://127.0.0.1:{public}/connection/websocket", proxy=None) as link:
             link.send("\n".join(json.dumps(it) for it in _conversation(token)))
@@ -200,7 +202,7 @@ def test_the_auth_service_keeps_its_state_in_one_place(auth: Image, tmp_path: Pa
     with running(auth, command, tmp_path / "auth.log", mounts={state: "/var/lib/auth"}) as container:
         well(auth, container, {}, "--url", url)
         body = {"username": "alice", "password": secrets.token_hex(8)}
-        made = httpx.post(f"{url}/register", json=body, trust_env=False)
+        made = httpx.post(f"{url}/register", json=body, trust_env=False, timeout=30.0)
         assert made.is_success, made.text
         assert 0 == container.stop(stop_signal(auth)), container.log
     assert {"auth.db", "auth_keys"} <= {it.name for it in state.iterdir()}

@@ -104,7 +104,7 @@ def _running(way: Way, backend: Backend, folder: Path) -> Iterator[Door]:
 
 def _leads(door: Door) -> bool:
     try:
-        with httpx.Client(verify=door.trust, trust_env=False) as http:
+        with httpx.Client(verify=door.trust, trust_env=False, timeout=30.0) as http:
             url, extensions = f"https://{HOST}:{door.port}/.well-known/jwks.json", {"sni_hostname": NAME}
             return http.get(url, headers={"Host": NAME}, extensions=extensions).status_code == 200
     except httpx.TransportError:
@@ -199,7 +199,7 @@ async def test_what_is_for_operators_has_no_way_in(door: Door) -> None:
 
 async def test_without_tls_nobody_gets_through(door: Door) -> None:
     """Whoever comes in plain text is led to TLS, if anywhere, and no WebSocket is opened."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
         answer = await http.get(f"http://{HOST}:{door.plain_port}/ws", headers={"Host": NAME})
     assert answer.status_code in {301, 308, 404}
     assert answer.headers.get("location", f"https://{NAME}").startswith(f"https://{NAME}")

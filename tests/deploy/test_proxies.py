@@ -112,7 +112,7 @@ async def test_what_is_for_everybody_is_there(site: Site) -> None:
 
 async def test_plain_http_leads_to_the_page_and_takes_nothing_along(site: Site) -> None:
     """Whoever came without TLS comes to the front door: nothing of the address is repeated."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
         answer = await http.get(f"http://{HOST}:{site.front.plain_port}/ws?token=abc", headers={"Host": "here"})
         refused = await http.get(f"http://{HOST}:{site.front.plain_port}/ws", headers={"Upgrade": "websocket"})
     assert (301, "https://here/") == (answer.status_code, answer.headers["location"])
@@ -252,7 +252,9 @@ async def test_no_log_holds_a_secret(site: Site, front_name: str, tmp_path: Path
     """Tokens, tickets, passwords, cookies and queries go all the ways there are, into failures, too; none is kept."""
     alice = await site.cluster.account("alice")
     cookie = {"Cookie": "session=a-secret-cookie"}
-    async with httpx.AsyncClient(base_url=site.front.url, verify=site.front.trust, trust_env=False) as http:
+    async with httpx.AsyncClient(
+        base_url=site.front.url, verify=site.front.trust, trust_env=False, timeout=30.0
+    ) as http:
         ticket = (await http.post("/ticket", headers=bearer(alice))).json()["ticket"]
         for path in (f"/ws?token={alice.access_token}", f"/ws?ticket={ticket}", "/ws/a-room?since=1@a-secret-query"):
             async with site.chatting(path, additional_headers=cookie):

@@ -149,7 +149,9 @@ def test_operator_disconnect_is_told_in_words(demo: Demo, visit: Visit, room: st
     alice.enter(demo.node, room)
     key = json.loads((demo.directory / "secrets.json").read_text())["api_key"]
 
-    answer = httpx.post(f"{demo.second_node}/api/disconnect", json={"user": "alice"}, headers={"X-API-Key": key})
+    answer = httpx.post(
+        f"{demo.second_node}/api/disconnect", json={"user": "alice"}, headers={"X-API-Key": key}, timeout=30.0
+    )
 
     assert {"result": {}} == answer.json()
     expect(alice.page.get_by_role("alert").filter(has_text="disconnected by an operator")).to_be_visible(

@@ -106,7 +106,7 @@ def _signed_in(browser: Browser, demo: Demo) -> Iterator[BrowserContext]:
 
 def handshakes(url: str) -> dict[str, int]:
     """Return how a node's handshakes ended so far."""
-    text = httpx.get(f"{url}/metrics", trust_env=False).text
+    text = httpx.get(f"{url}/metrics", trust_env=False, timeout=30.0).text
     (family,) = (it for it in text_string_to_metric_families(text) if it.name == "gateway_handshakes")
     return {it.labels["result"]: int(it.value) for it in family.samples if it.name.endswith("_total")}
 

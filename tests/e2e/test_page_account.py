@@ -30,7 +30,7 @@ STORED = "Object.entries({...localStorage, ...sessionStorage}).join() + document
 def _user(demo: Demo) -> str:
     """Register a user whom no other test knows."""
     name = f"dora-{uuid.uuid4().hex[:8]}"
-    httpx.post(f"{auth(demo)}/register", json={"username": name, "password": PASSWORD}).raise_for_status()
+    httpx.post(f"{auth(demo)}/register", json={"username": name, "password": PASSWORD}, timeout=30.0).raise_for_status()
     return name
 
 
@@ -60,7 +60,7 @@ def refresh_cookie(context: BrowserContext) -> Any:
 
 def refreshed(demo: Demo) -> float:
     """Return how often the auth service has given tokens for a refresh token."""
-    lines = httpx.get(f"{auth(demo)}/metrics").text.splitlines()
+    lines = httpx.get(f"{auth(demo)}/metrics", timeout=30.0).text.splitlines()
     return next((float(it.split()[1]) for it in lines if it.startswith('auth_refreshes_total{result="ok"}')), 0.0)
 
 
@@ -87,7 +87,7 @@ def test_signing_out_ends_the_session(demo: Demo, visit: Visit, user: str, room:
     dora.is_signed_out()
 
     assert refresh_cookie(dora.page.context) is None
-    assert 401 == httpx.post(f"{auth(demo)}/refresh", json={"refresh_token": token}).status_code
+    assert 401 == httpx.post(f"{auth(demo)}/refresh", json={"refresh_token": token}, timeout=30.0).status_code
     dora.page.reload()
     dora.is_signed_out()
 
@@ -144,7 +144,9 @@ def test_another_user_has_the_cookie(demo: Demo, visit: Visit, user: str, room: 
     assert dora.page.context.request.post(f"{auth(demo)}/login", data=form, headers=ours).ok
     key = json.loads((demo.directory / "secrets.json").read_text())["api_key"]
 
-    httpx.post(f"{demo.node}/api/disconnect", json={"user": user}, headers={"X-API-Key": key}).raise_for_status()
+    httpx.post(
+        f"{demo.node}/api/disconnect", json={"user": user}, headers={"X-API-Key": key}, timeout=30.0
+    ).raise_for_status()
 
     dora.sees_here("bob")
     expect(dora.page.get_by_role("button", name="Account of")).to_contain_text("bob")
@@ -223,7 +225,7 @@ def test_a_session_that_ended_while_away(demo: Demo, visit: Visit, user: str, ro
     dora = enter(visit(user), demo.node, room)
     token = refresh_cookie(dora.page.context)["value"]
     dora.page.goto("about:blank")
-    httpx.post(f"{auth(demo)}/logout", json={"refresh_token": token}).raise_for_status()
+    httpx.post(f"{auth(demo)}/logout", json={"refresh_token": token}, timeout=30.0).raise_for_status()
 
     dora.arrive(demo.node, room)
     dora.is_signed_out("Your sign-in has ended")

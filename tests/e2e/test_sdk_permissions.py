@@ -81,7 +81,7 @@ async def test_personal_channel_is_written_by_the_server_alone(
         await other.do("subscribe", channel=channel, token="", asks=False)
         assert 103 == (await other.take("unsubscribed", channel=channel))["code"]
 
-        async with httpx.AsyncClient(base_url=node.url, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=node.url, trust_env=False, timeout=30.0) as http:
             call = {"channel": channel, "data": {"message": "from the server"}}
             (await http.post("/api/publish", json=call, headers={"X-API-Key": API_KEY})).raise_for_status()
         assert {"message": "from the server"} == (await hers.take("pub"))["data"]
@@ -122,7 +122,7 @@ async def test_lost_right_is_gone_with_the_next_token(
 
 async def present(node: Process, channel: str, users: list[str]) -> None:
     """Fail unless exactly these users are subscribed to a channel, by what reaches them from the server."""
-    async with httpx.AsyncClient(base_url=node.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=node.url, trust_env=False, timeout=30.0) as http:
         call = {"channel": channel}
         answer = await http.post("/api/presence", json=call, headers={"X-API-Key": API_KEY})
         found = answer.raise_for_status().json()["result"]["presence"]

@@ -409,7 +409,7 @@ async def test_leaving_ends_a_fetch_under_way(issuer: Issuer, clock: ManualClock
 
 async def test_a_borrowed_client_stays_open(issuer: Issuer, clock: ManualClock, recorder: MemoryRecorder) -> None:
     """Who brings a client closes it."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
         async with TokenVerifier(Trust(jwks_url=issuer.url), clock=clock, recorder=recorder, http=http) as verifier:
             await verifier.verify(OLD.token(good()))
         assert not http.is_closed

@@ -77,7 +77,7 @@ async def authenticating(settings: AuthSettings, port: Any) -> AsyncIterator[htt
     try:
         async with asyncio.timeout(DEADLINE), httpx.AsyncClient(base_url=url, trust_env=False) as client:
             await started.wait()
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30.0) as client:
             yield client
     finally:
         running.should_exit = True

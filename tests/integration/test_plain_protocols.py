@@ -98,7 +98,7 @@ class Place:
     async def publish(self, channel: str, data: Any) -> None:
         """Publish as a backend does."""
         body, headers = {"channel": channel, "data": data}, {"X-API-Key": KEY}
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30.0) as http:
             answer = await http.post("/api/publish", json=body, headers=headers)
         assert "result" in answer.raise_for_status().json()
 

@@ -130,7 +130,12 @@ def _answers(front: Front) -> bool:
     assert front._process.poll() is None, front.logs()
     try:
         # 404 would come from a proxy that has not read yet where anything is.
-        return httpx.get(f"{front.url}/.well-known/jwks.json", verify=front.trust, trust_env=False).status_code != 404
+        return (
+            httpx.get(
+                f"{front.url}/.well-known/jwks.json", verify=front.trust, trust_env=False, timeout=30.0
+            ).status_code
+            != 404
+        )
     except httpx.TransportError:
         return False
 

@@ -233,11 +233,12 @@ async def _account(stack: AsyncExitStack, auth: Process, name: str) -> Account:
 
 async def _post(http: httpx.AsyncClient, path: str, form: dict[str, str]) -> dict[str, str]:
     """Ask as a client should: once more when told that it is too busy now, and when to come."""
+    answer = await http.post(path, json=form)
     for _ in range(TRIES):
-        answer = await http.post(path, json=form)
         if answer.status_code != 503:
             break
         await asyncio.sleep(float(answer.headers["Retry-After"]))
+        answer = await http.post(path, json=form)
     pair: dict[str, str] = answer.raise_for_status().json()
     return pair
 

@@ -96,7 +96,7 @@ async def serving(
     ending = asyncio.create_task(serve_until_stopped(listeners, rules=rules, stop=stop, started=started.set))
     async with asyncio.timeout(DEADLINE):
         await started.wait()
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=30.0) as http:
         try:
             yield Serving(made, urls[0], urls[-1], stop, ending, http)
         finally:

@@ -24,7 +24,7 @@ async def served(settings: AuthSettings, trusted: Sequence[str]) -> AsyncIterato
     task = asyncio.create_task(server.serve(app, running, listening))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30.0) as client:
             yield client
     finally:
         running.should_exit = True
