@@ -6,6 +6,7 @@ import time
 import pytest
 
 from gateway.protocol.payloads import DEEPEST, LONGEST_NUMBER, unfit
+from tests.support.exactness import within
 
 DIGITS = b"7" * (LONGEST_NUMBER - 1)
 WIDE = b"[" + b",".join([b'{"a":[1,2]}'] * 200) + b"]"
@@ -59,10 +60,13 @@ def test_what_other_parsers_refuse_is_unfit(name: str) -> None:
     ids=["deep", "flat", "five deep"],
 )
 def test_the_look_is_short_whatever_there_is(data: bytes) -> None:
-    """The largest message takes milliseconds at most: nobody else may have to wait."""
+    """The largest message takes milliseconds at most, or as many tens while traced: nobody else may have to wait.
+
+    What looks again at what it has seen would take seconds.
+    """
     times = []
     for _ in range(3):
         began = time.thread_time()
         unfit(data)
         times.append(time.thread_time() - began)
-    assert min(times) < 0.02
+    assert min(times) < within(0.02, otherwise=5.0)
