@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -71,13 +71,13 @@ async def _crowd(stage: Stage, options: Options, outcome: Outcome, say: Say) -> 
 
 
 async def _faults(stage: Stage, options: Options, watch: Watch, say: Say) -> list[Trial]:
-    """Do one fault after the other, until the time is over."""
+    """Do one fault after the other, as many as the time is for; it takes longer where clients are slow to come back."""
     names = rounds(options.faults, Random(options.seed))
     trials: list[Trial] = []
     due = options.fault_every / 2
-    while due < options.seconds:
+    for number in range(1, ceil(options.seconds / options.fault_every - 0.5) + 1):
         await asyncio.sleep(max(0.0, due - watch.now))
-        trial = await perform(stage, watch, len(trials) + 1, next(names))
+        trial = await perform(stage, watch, number, next(names))
         trials.append(trial)
         say(str(trial))
         due = max(due + options.fault_every, watch.now)
