@@ -47,6 +47,7 @@ export class Account {
   #endsAt = 0;
   #csrf = ""; // shows the auth service that it is us who send the cookie
   #renewing = null;
+  #guessing = false; // we are signed out because the cookie was refused: the window that knows why may tell us late
 
   constructor(url) {
     this.#url = url;
@@ -140,7 +141,7 @@ export class Account {
       this.#share(await this.#byCookie("/refresh", {}));
     } catch (error) {
       if (!isOver(error)) throw error; // not now: the caller tries again
-      this.#leave(notice, notice);
+      this.#leave(notice, notice, true);
       throw new SignedOut(notice.title);
     }
   }
@@ -151,24 +152,26 @@ export class Account {
     this.#adopt(news);
   }
 
-  #leave(here, there) {
-    this.#windows.postMessage({ user: "", notice: there });
-    this.#forget(here);
+  #leave(here, there, guessed = false) {
+    this.#windows.postMessage({ user: "", notice: there, guessed });
+    this.#forget(here, guessed);
   }
 
   #hear(news) {
     if (news.user) this.#adopt(news);
-    else if (this.name) this.#forget(news.notice);
+    else if (this.name || (this.#guessing && !news.guessed)) this.#forget(news.notice, news.guessed);
   }
 
   #adopt({ user, access_token, csrf_token, lasts, endsAt }) {
     const before = this.name;
     [this.name, this.#token, this.#csrf, this.#lasts, this.#endsAt] = [user, access_token, csrf_token, lasts, endsAt];
+    this.#guessing = false;
     if (before !== user) this.#emit("in", { name: user });
   }
 
-  #forget(notice) {
+  #forget(notice, guessed) {
     this.name = this.#token = this.#csrf = "";
+    this.#guessing = guessed;
     this.#emit("out", { notice });
   }
 

@@ -91,12 +91,29 @@ export function showTiming(text) {
 
 export function showUsers(users, me, onPick) {
   $("here-count").textContent = $("fold-count").textContent = String(users.length);
-  $("people").replaceChildren(...users.map((user) => person(user, user === me, onPick)));
+  showPeople(users, me, onPick);
   const picked = $("target").value;
   const others = users.filter((user) => user !== me);
   if (picked && !others.includes(picked)) others.push(picked); // who just left can still be written to
   $("target").replaceChildren(new Option("Everybody", ""), ...others.map((user) => new Option(`${user} (private)`, user)));
   $("target").value = picked;
+}
+
+/** Add who is new and take away who left; who stays is not touched, for somebody may have the focus there. */
+function showPeople(users, me, onPick) {
+  const key = (user) => JSON.stringify([user, user === me]);
+  const wanted = new Set(users.map(key));
+  for (const line of [...$("people").children]) if (!wanted.has(line.dataset.key)) line.remove();
+  let next = $("people").firstElementChild;
+  for (const user of users) {
+    if (next?.dataset.key === key(user)) {
+      next = next.nextElementSibling;
+      continue;
+    }
+    const line = person(user, user === me, onPick);
+    line.dataset.key = key(user);
+    $("people").insertBefore(line, next);
+  }
 }
 
 function person(user, isMe, onPick) {

@@ -120,6 +120,22 @@ def test_focus_goes_in_reading_order_and_is_seen(demo: Demo, visit: Visit, room:
     assert {"solid"} == outlines
 
 
+def test_who_comes_and_goes_takes_the_focus_from_nobody(demo: Demo, visit: Visit, room: str) -> None:
+    """The list of people changes around the one who has the focus in it."""
+    visit("bob").enter(demo.second_node, room)
+    alice = visit("alice")
+    alice.enter(demo.node, room)
+    alice.sees_here("alice", "bob")
+    alice.page.get_by_role("button", name="bob").focus()
+    carol = visit("carol")
+    carol.enter(demo.node, room)
+    alice.sees_here("alice", "bob", "carol")
+    assert "Bbob" == focused(alice.page)
+    carol.sign_out()
+    alice.sees_here("alice", "bob")
+    assert "Bbob" == focused(alice.page)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast(demo: Demo, visit: Visit, room: str, scheme: str) -> None:
     """In both colour schemes every text has at least 4.5:1 against what is behind it."""

@@ -120,6 +120,22 @@ def test_windows_of_one_browser_are_one_sign_in(demo: Demo, visit: Visit, user: 
     first.is_connected()
 
 
+def test_a_window_that_is_told_late_says_why_after_all(demo: Demo, visit: Visit, user: str, room: str) -> None:
+    """The node ends its connection before the other window's word comes; then it takes back that it was elsewhere."""
+    first = enter(visit(user), demo.node, room)
+    second = first.another()
+    second.page.add_init_script("""
+        const { set } = Object.getOwnPropertyDescriptor(BroadcastChannel.prototype, "onmessage");
+        const late = (hear) => (event) => setTimeout(hear, 1500, event);
+        Object.defineProperty(BroadcastChannel.prototype, "onmessage", { set(hear) { set.call(this, late(hear)); } });
+    """)
+    second.arrive(demo.node, room)
+    second.is_connected()
+
+    first.sign_out()
+    second.is_signed_out("Signed out")
+
+
 def test_two_users_in_one_browser(demo: Demo, visit: Visit, user: str, room: str) -> None:
     """Under the two names of this machine a browser keeps two sign-ins apart."""
     dora = enter(visit(user), demo.node, room)
