@@ -232,7 +232,7 @@ async def _account(stack: AsyncExitStack, auth: Process, name: str) -> Account:
 
 
 async def _post(http: httpx.AsyncClient, path: str, form: dict[str, str]) -> dict[str, str]:
-    """Ask as a client should: once more when told that it is too busy now, and when to come."""
+    """Ask as a client should: again, a few times, when told that it is too busy now, and when to come."""
     answer = await http.post(path, json=form)
     for _ in range(TRIES):
         if answer.status_code != 503:
