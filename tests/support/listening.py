@@ -104,7 +104,7 @@ class World:
 class Listener(Joiner):
     """A connection as the hub sees it; what it was told, its outbox has written in order. It leaves when it is told."""
 
-    __slots__ = ("careless", "closings", "link", "missed", "name", "world")
+    __slots__ = ("careless", "closings", "entered", "link", "missed", "name", "world")
 
     def __init__(self, world: World, name: str = "a", *, group: Group | None = None, limit: int = 1 << 20) -> None:
         self.link = RecordingTransport()
@@ -118,6 +118,7 @@ class Listener(Joiner):
         self.world = world
         self.name = name
         self.careless: set[Channel] = set()  # where it keeps no position
+        self.entered: dict[Channel, None] = {}  # in this order, wherever it may still be
         self.closings: list[Disconnect] = []
         self.missed: list[tuple[Channel, Position | None]] = []
 
@@ -125,8 +126,8 @@ class Listener(Joiner):
         """Note it and leave everything, as a connection does."""
         self.closings.append(disconnect)
         self.link.close(disconnect, 0.0)
-        for channel in tuple(self.world.hub.interests):
-            self.world.hub.leave(channel, self)
+        while self.entered:
+            self.world.hub.leave(self.entered.popitem()[0], self)
         self.discard()
 
     def positioned(self, channel: Channel) -> bool:
@@ -142,6 +143,7 @@ class Listener(Joiner):
         """Begin to subscribe."""
         held = Held(self, watch=watch, positioned=positioned)
         (self.careless.discard if positioned else self.careless.add)(channel)
+        self.entered[channel] = None
         self.world.hub.enter(channel, held)
         return held
 

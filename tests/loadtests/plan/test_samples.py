@@ -10,7 +10,7 @@ import pytest
 from loadtests.plan import constants, samples
 from loadtests.plan.check import check
 from loadtests.plan.workload import PlanError, Workload
-from tests.unit.loadtests.plan.runs import MEASURE, RAMP, Made, run, written
+from tests.loadtests.plan.runs import MEASURE, RAMP, Made, run, written
 
 COSTS = constants.read().costs()
 LOAD = Workload(connections=1000, channels=10, subscribers=100, rate=50, size=200)

@@ -21,7 +21,7 @@ from loadtests.workers.messages import Timing
 from loadtests.workers.meters import now
 from loadtests.workers.pace import Timetable
 from loadtests.workers.stage import HopelessError, ProcessStage
-from tests.unit.loadtests.clients.test_centrifuge import World
+from tests.loadtests.clients.test_centrifuge import World
 
 
 class Play:

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from loadtests.compare.outcome import ACCEPTS, EIGHT, MEMORY, ONE, exact, read, row, weighed, written
-from tests.unit.loadtests.compare.made import ROWS, comparison, entrant
+from tests.loadtests.compare.made import ROWS, comparison, entrant
 
 
 def test_a_ratio_is_taken_run_by_run() -> None:

@@ -15,7 +15,7 @@ from loadtests.plan.fit import Run, fit
 from loadtests.plan.node import TERMS, Load, cpu
 from loadtests.plan.samples import ROWS, Sample, Seen
 from loadtests.plan.workload import PlanError, Workload
-from tests.unit.loadtests.plan.runs import Made, run, written
+from tests.loadtests.plan.runs import Made, run, written
 
 BEFORE = constants.read()
 RUN = Run("runs.json", "2026-12-01", "a machine")

@@ -6,7 +6,7 @@ import pytest
 
 from loadtests.compare.outcome import ONE, row, written
 from loadtests.compare.page import BEGIN, END, PAGE, PICTURES, inserted, pictures, section, write_docs, write_report
-from tests.unit.loadtests.compare.made import comparison
+from tests.loadtests.compare.made import comparison
 
 
 def test_the_table_has_a_row_for_each_server_the_fastest_first() -> None:

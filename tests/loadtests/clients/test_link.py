@@ -9,7 +9,7 @@ import pytest
 
 from loadtests.clients import frames
 from loadtests.clients.link import GONE, LONGEST_HEAD, HandshakeError, Link
-from tests.unit.loadtests.clients.test_frames import unmasked
+from tests.loadtests.clients.test_frames import unmasked
 
 
 class Transport:

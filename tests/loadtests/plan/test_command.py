@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from loadtests.plan import constants
 from loadtests.plan.command import app
 from loadtests.plan.workload import Workload
-from tests.unit.loadtests.plan.runs import Made, run, written
+from tests.loadtests.plan.runs import Made, run, written
 
 COSTS = constants.read().costs()
 LOAD = Workload(connections=1000, channels=10, subscribers=100, rate=50, size=200)
