@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, Literal, TextIO
 
 import orjson
@@ -21,6 +22,7 @@ _JWT: Final = re.compile(r"eyJ[\w-]*(?:\.[\w-]*)*|\be[wy][\w-]{6,}\.[\w-]{4,}(?:
 _QUERY: Final = re.compile(r"\?[^\s\"'<>?]*=[^\s\"'<>]*")
 _PARAMETER: Final = re.compile(r"\b(token|ticket|password|access_token)=[^\s&\"'<>]+", re.IGNORECASE)
 _URL_PASSWORD: Final = re.compile(r"(://[^\s/:@]*):[^\s/@]+@")
+_PLAIN: Final = re.compile(r"[\w :.+-]*", re.ASCII)  # nothing above or below is in such a text, but perhaps a JWT
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _CONTROL_IN_TEXT: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -66,28 +68,40 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     are escaped. What is left is JSON's own types.
     """
     internal = {name: event.pop(name) for name in ("_record", "_from_structlog") if name in event}
-    cleaned: EventDict = {_clean_text(name): _clean(name, value, 0) for name, value in event.items()}
+    cleaned: EventDict = {_clean_name(name): _clean(name, value, 0) for name, value in event.items()}
     cleaned.update(internal)
     return cleaned
 
 
 def _clean(name: str, value: object, depth: int) -> object:
-    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < _LARGEST):
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and -_LARGEST < value < _LARGEST):
         return value
-    if _SECRET_KEYS.search(name):
+    if _is_secret(name):
         return "[redacted]"
+    if type(value) is str:
+        return _clean_traceback(value) if name == "exception" else _clean_text(value)
     if depth >= _DEEPEST:
         return "[...]"
     if isinstance(value, Mapping):
         return {_clean_text(str(key)): _clean(str(key), it, depth + 1) for key, it in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(name, it, depth + 1) for it in value]
-    text = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-    return _clean_traceback(text) if name == "exception" else _clean_text(text)
+    return _clean_text(value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value))
 
 
 def _clean_text(text: str) -> str:
-    return _CONTROL.sub(_escape, _hide(text[:_LONGEST]))
+    text = text[:_LONGEST]
+    if _PLAIN.fullmatch(text) and "ey" not in text and "ew" not in text:
+        return text  # as most are; who closes two thousand connections at once waits for as many lines
+    return _CONTROL.sub(_escape, _hide(text))
+
+
+_clean_name = lru_cache(512)(_clean_text)  # few, and ours
+
+
+@lru_cache(512)
+def _is_secret(name: str) -> bool:
+    return _SECRET_KEYS.search(name) is not None
 
 
 def _clean_traceback(text: str) -> str:

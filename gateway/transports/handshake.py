@@ -15,6 +15,7 @@ from gateway.contracts.recorder import Recorder
 from gateway.contracts.transport import Attach
 from gateway.disconnects import INTERNAL_ERROR, Disconnect
 from gateway.transports.admission import DRAINING, Admission, answer
+from gateway.transports.partings import Partings
 from gateway.transports.unattended import NOBODY
 from gateway.transports.upgrade import Scope, denial, switching
 from gateway.transports.websocket import TAKE_OVER, WebSocketTransport
@@ -43,6 +44,7 @@ class Handshake(asyncio.Protocol):
 
     limits: ClassVar[WebSocketLimits]
     admission: ClassVar[Admission]
+    partings: ClassVar[Partings]
     recorder: ClassVar[Recorder]
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
@@ -197,6 +199,7 @@ class Handshake(asyncio.Protocol):
             limits=self.limits,
             admission=self.admission,
             connections=self._connections,
+            partings=self.partings,
             recorder=self.recorder,
         )
         return self._taken
@@ -204,4 +207,5 @@ class Handshake(asyncio.Protocol):
 
 def websocket_protocol(limits: WebSocketLimits, *, admission: Admission, recorder: Recorder) -> type[Handshake]:
     """Make the class that uvicorn takes as `ws`; it works together with that of `http_protocol` only."""
-    return type("GatewayHandshake", (Handshake,), {"limits": limits, "admission": admission, "recorder": recorder})
+    rules = {"limits": limits, "admission": admission, "partings": Partings(), "recorder": recorder}
+    return type("GatewayHandshake", (Handshake,), rules)

@@ -7,7 +7,8 @@ The handshake itself is ASGI and stands in `handshake.py`.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol, cast
+from collections.abc import Callable
+from typing import Final, TypeAlias, cast
 
 import structlog
 from starlette.websockets import WebSocket
@@ -18,24 +19,18 @@ from gateway.disconnects import INTERNAL_ERROR, SERVICE_RESTART, SHUTDOWN, TOO_M
 from gateway.transports.admission import Admission
 from gateway.transports.events import Answer, Ended, Event, Message
 from gateway.transports.frames import PING_FRAME, WebSocketFraming
+from gateway.transports.partings import Partings
 from gateway.transports.unattended import NOBODY, Initiator
 from gateway.transports.wire import WebSocketLimits, WireReader
 from gateway.types import Peer
 
 TAKE_OVER: Final = "gateway.take_over"  # the ASGI extension by which a route gives the socket away
+TakeOver: TypeAlias = Callable[[Attach], None]  # its value, to be called once, after the route has accepted
 FRAMING: Final = WebSocketFraming()
-
 HEARD_OUT: Final = 4_194_304  # bytes of a client that was told to go; more than was under way is a flood
 FLOOD_GRACE: Final = 1.0  # seconds that somebody who floods has for the close frame
 
 log = structlog.get_logger(__name__)
-
-
-class TakeOver(Protocol):
-    """The value of the extension: to be called once, after the route has accepted."""
-
-    def __call__(self, attach: Attach) -> None:
-        """Give the socket to the receiver that `attach` returns."""
 
 
 async def serve(websocket: WebSocket, *, subprotocol: str | None, attach: Attach) -> None:
@@ -55,8 +50,7 @@ class WebSocketTransport(Transport):
 
     It is not derived from that: the loop asks for the calls, and a class with a base in Python has no compiled form.
 
-    `writable` may be called from inside `write`. Frames that came in one read are held back, too, while reading is
-    held.
+    `writable` may be called from inside `write`. Holding reading holds back what came in the same read, too.
     """
 
     __slots__ = (
@@ -73,6 +67,7 @@ class WebSocketTransport(Transport):
         "_link",
         "_loop",
         "_open",
+        "_partings",
         "_reader",
         "_receiver",
         "_recorder",
@@ -89,6 +84,7 @@ class WebSocketTransport(Transport):
         limits: WebSocketLimits,
         admission: Admission,
         connections: set[object],
+        partings: Partings,
         recorder: Recorder,
     ) -> None:
         self.peer = peer
@@ -98,6 +94,7 @@ class WebSocketTransport(Transport):
         self._limits = limits
         self._admission = admission
         self._connections = connections
+        self._partings = partings
         self._receiver: Receiver = NOBODY
         self._reader = WireReader(limits)
         self._open = True
@@ -191,18 +188,13 @@ class WebSocketTransport(Transport):
             self._tell_writable(yes=True)
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """The link is gone: give back what it occupied, tell the receiver."""
+        """The link is gone: give back what it occupied, have the receiver told when it is its turn."""
         self._open = False
         self._held = None
         if self._deadline is not None:
             self._deadline.cancel()
-        self._connections.discard(self)
         self._admission.release(self.peer.address)
-        receiver, self._receiver = self._receiver, NOBODY
-        try:
-            receiver.lost(self._code, self._initiator)
-        except Exception as error:  # noqa: BLE001 - root of the frame callbacks
-            self._failed(error)
+        self._partings.part(self._part)
 
     def shutdown(self) -> None:
         """The server goes down (called by uvicorn for every connection that is still there)."""
@@ -210,6 +202,14 @@ class WebSocketTransport(Transport):
         self._abort_after(self._limits.close_timeout)
 
     # --- within
+
+    def _part(self) -> None:
+        self._connections.discard(self)
+        receiver, self._receiver = self._receiver, NOBODY
+        try:
+            receiver.lost(self._code, self._initiator)
+        except Exception as error:  # noqa: BLE001 - root of the frame callbacks
+            self._failed(error)
 
     def _deliver(self, events: list[Event]) -> None:
         try:

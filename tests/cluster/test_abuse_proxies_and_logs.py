@@ -38,7 +38,9 @@ async def crowding(besieged: Siege, source: str, hops: str) -> int:
             sockets.append(client)
         else:
             client.close()
-    for client in sockets:
+    for client in sockets:  # one by one: what it costs when all go at once is a test of its own
+        await client.send(masked(CLOSE, (1000).to_bytes(2)))
+        await ending(client)
         client.close()
     return len(sockets)
 

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from tests.support.playing import FakeStage
 from tests.loadtests.test_scenarios import played
+from tests.support.playing import FakeStage
 
 
 async def test_everybody_hears_one_of_few_channels_and_all_are_spoken_in() -> None:
