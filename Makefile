@@ -42,7 +42,7 @@ test: $(VENV)/test.stamp node $(SDKS) $(VENV)/deploy/.stamp $(if $(SHIPPED),comp
 	$(PYTEST) -n $(WORKERS) --dist worksteal $(COVERED) $(addprefix --ignore=,$(TIMED))
 	$(CHECKED) -n $(WAITING) --dist loadfile $(addprefix --ignore=,$(COVERED) $(TIMED) $(CLUSTER) $(E2E))
 	$(AS_SHIPPED) $(CHECKED) $(TIMED) # attacks are judged by what they cost others: one at a time
-	$(AS_SHIPPED) $(CHECKED) -n $(WAITING) --dist worksteal $(CLUSTER) $(addprefix --ignore=,$(TIMED)) # faults
+	$(AS_SHIPPED) $(CHECKED) -n $(WAITING) --dist loadfile $(CLUSTER) $(addprefix --ignore=,$(TIMED)) # faults
 	$(CHECKED) -n $(WORKERS) --dist loadfile $(E2E) # each file has its browser, each worker its demo
 	$(BIN)/python -m coverage report --fail-under=92
 	@echo "The pure parts, where every branch is tested:"

@@ -74,7 +74,7 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 
 def _clean(name: str, value: object, depth: int) -> object:
-    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and -_LARGEST < value < _LARGEST):
+    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < _LARGEST):
         return value
     if _is_secret(name):
         return "[redacted]"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 
 import pytest
 
 from tests.cluster.conftest import Standing
-from tests.support import lossy
+from tests.support import withholding
 from tests.support.crowd_life import Load
 from tests.support.faultproxy import PUBSUB, Rule, faultproxy, publications
 from tests.support.netns import namespace
 from tests.support.valkey import Valkey
+from tests.support.withholding import PUBLICATIONS as EVERY
 
 
 async def test_a_quiet_run_is_clean(standing: Standing, load: Load) -> None:
@@ -31,12 +31,14 @@ async def test_a_quiet_run_is_clean(standing: Standing, load: Load) -> None:
 
 async def test_a_gateway_that_loses_publications_is_found_out(standing: Standing) -> None:
     """Nodes that swallow a publication now and then do not get past the oracle, which names who missed what."""
-    async with standing(program=[sys.executable, "-P", lossy.__file__], nodes=1, churn=0.0) as scene:
-        await scene.crowd.until(lambda: scene.crowd.publishers[0].number > lossy.EVERY, 30.0, "the first loss")
+    async with standing(program=withholding.program("publications"), nodes=1, churn=0.0) as scene:
+        await scene.crowd.until(
+            lambda: scene.crowd.publishers[0].number > withholding.PUBLICATIONS, 30.0, "the first loss"
+        )
         verdict = await scene.verdict(within=3.0)
     assert not verdict.clean
     assert verdict.count("silent gap", "silent tail") >= len(scene.crowd.clients)
-    assert re.search(rf"silent (gap|tail): client-\d+ in load:\d+, offset {lossy.EVERY}", str(verdict)), verdict
+    assert re.search(rf"silent (gap|tail): client-\d+ in load:\d+, offset {EVERY}", str(verdict)), verdict
 
 
 async def test_clients_of_a_killed_node_come_back_and_recover(standing: Standing) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from loadtests.soak.__main__ import write
 from loadtests.soak.run import soak
 from loadtests.soak.stage import Options
-from tests.support import lossy
+from tests.support import withholding
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -41,7 +40,7 @@ async def test_a_short_soak_leaves_nothing_over(tmp_path: Path) -> None:
 
 async def test_a_soak_of_nodes_that_lose_publications_fails(tmp_path: Path) -> None:
     """What the oracle finds is an offence of the run, named on its page."""
-    program = (sys.executable, "-P", lossy.__file__)
+    program = withholding.program("publications")
     options = Options(
         seconds=6.0, clients=40, fault_every=60.0, seed=1, stay=(30.0, 60.0), program=program, publishes=3.0, settle=2.0
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from loadtests.kit.result import Result
-from tests.support import forgetful, lossy
+from tests.support import withholding
 from tests.support.fleet import Node
 from tests.support.loading import came, node, played
 
@@ -27,7 +26,7 @@ def _good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 @pytest.fixture(name="broken", scope="module")
 def _broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """Run a node that never shows every tenth publication of a channel with history."""
-    with node(tmp_path_factory.mktemp("broken"), program=[sys.executable, "-P", lossy.__file__]) as it:
+    with node(tmp_path_factory.mktemp("broken"), program=withholding.program("publications")) as it:
         yield it
 
 
@@ -139,7 +138,7 @@ async def test_a_node_that_loses_is_found_out(broken: Node, name: str, fields: d
 
 async def test_a_node_that_forgets_joins_is_found_out(tmp_path: Path) -> None:
     """Every third join is told to nobody: presence is right all the same, and the run fails by what was not told."""
-    with node(tmp_path, program=[sys.executable, "-P", forgetful.__file__]) as it:
+    with node(tmp_path, program=withholding.program("joins")) as it:
         result = await played(it, "presence", connections=20, channels=2, churn=20, settle=2)
     assert not result.audit.clean
     assert not result.passed
