@@ -25,7 +25,7 @@ from tests.support.ports import free_port
 from tests.support.recorder import MemoryRecorder
 from tests.support.valkey import Valkey
 
-ROOM = Channel("chat:lobby")
+ROOM, LEFT = Channel("chat:lobby"), Channel("chat:left")
 PLAIN = PublishOptions()
 KEPT = PublishOptions(history_size=10, history_ttl=60.0, history_meta_ttl=600.0)
 
@@ -150,9 +150,13 @@ async def test_both_links_of_a_server_lead_to_one_process(
 
 
 async def test_a_server_that_runs_a_script_without_end_is_busy(own_valkey: Valkey) -> None:
-    """Busy is an answer: no link is lost, and all is well when the script is killed."""
+    """Busy is an answer: no link is lost, and all is well when the script is killed.
+
+    What was to be subscribed and unsubscribed meanwhile, is then.
+    """
     own_valkey.command("CONFIG", "SET", "busy-reply-threshold", 50)
     async with running(own_valkey.url) as node:
+        await good(node.engine.broker.subscribe, LEFT)
         with Redis(port=own_valkey.port, single_connection_client=True) as operator:
             script = asyncio.create_task(asyncio.to_thread(_run, operator, "while true do end"))
             answers: list[str] = []
@@ -163,12 +167,24 @@ async def test_a_server_that_runs_a_script_without_end_is_busy(own_valkey: Valke
 
             await eventually(busy)
             assert "busy" == await kind(node, PLAIN)
+            node.engine.broker.unsubscribe(LEFT)
+            subscribing = asyncio.create_task(outcome(node.engine.broker.subscribe, ROOM))
+            refused = node.recorder.counts["redis_errors", "busy"]
+            await until(lambda: node.recorder.counts["redis_errors", "busy"] >= refused + 8, 5.0)
             own_valkey.command("SCRIPT", "KILL")
             assert "killed" in await script
+        assert None is await subscribing
         await until(lambda: not node.engine.outages(), 5.0)
         assert not await kind(node, KEPT)
-        assert 0 == node.recorder.counts["redis_reconnects", "command"]
-        assert 2 <= node.recorder.counts["redis_errors", "busy"]
+        await node.sink.until(lambda: node.sink.data(ROOM))
+        await until(lambda: not any(b"left" in it for it in listened(own_valkey)), 5.0)
+        assert {0} == {node.recorder.counts["redis_reconnects", role] for role in ("command", "pubsub")}
+
+
+def listened(server: Valkey) -> list[bytes]:
+    """Return the pub/sub channels that somebody listens to."""
+    with Redis(port=server.port) as operator:
+        return list(operator.pubsub_channels())
 
 
 def _run(operator: Redis, script: str) -> str:

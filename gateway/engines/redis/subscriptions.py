@@ -27,6 +27,8 @@ class Subscriptions:
 
     Sharded, a slot may leave the server, which then refuses to subscribe or unsubscribes by itself: `strayed` is
     called, and what is astray waits until its partition is given to another table or until `ask_again`.
+
+    A server that is busy, with a script say, refuses both commands: they are sent again with a later sweep.
     """
 
     def __init__(self, link: Link, *, clock: Callable[[], float], timeout: float, sharded: bool = False) -> None:
@@ -34,7 +36,7 @@ class Subscriptions:
         self._sharded = sharded
         self._verbs = ("SSUBSCRIBE", "SUNSUBSCRIBE") if sharded else ("SUBSCRIBE", "UNSUBSCRIBE")
         self._kinds = (b"smessage", b"ssubscribe") if sharded else (b"message", b"subscribe")
-        self._taken = b"sunsubscribe" if sharded else b""
+        self._taken = b"sunsubscribe" if sharded else b"unsubscribe"
         self._link = link
         self._clock = clock
         self._timeout = timeout
@@ -44,6 +46,8 @@ class Subscriptions:
         self._booked = False  # the end of this turn will see to it
         self._asked = Asked()
         self._astray: list[bytes] = []  # the server would not have them
+        self._put_off = False  # the server was too busy to be asked: no more questions until the next sweep
+        self._left_over: list[bytes] = []  # it was too busy to unsubscribe them
         self._waiting: dict[bytes, Entry] = {}  # those with waiters
         self._idle: dict[bytes, float] = {}  # since when; oldest first
         self._rejoined: list[Entry] = []  # acknowledged after a loss, their listeners not told yet
@@ -142,6 +146,8 @@ class Subscriptions:
             for done in late:
                 self._release(key, entry)
                 done(EngineFault("timeout", f"not subscribed within {self._timeout:g} s"))
+        self._put_off = False
+        self._ask_for(())
         self._drop_idle(now)
 
     def close(self) -> None:
@@ -170,21 +176,22 @@ class Subscriptions:
             self._idle[key] = self._clock()
 
     def _drop_idle(self, now: float) -> None:
-        gone: list[bytes] = []
+        gone = [key for key in self._left_over if key not in self._table]
+        self._left_over.clear()
         for key, since in self._idle.items():
             if now - since < IDLE:
                 break
             # An entry that is still asked waits: its acknowledgement could be taken for that of the next SUBSCRIBE.
             if self._table[key].state == "on":
                 gone.append(key)
+                del self._table[key]
         for key in gone:
-            del self._idle[key], self._table[key]
+            self._idle.pop(key, None)
         self._unsubscribe(gone)
 
     def _unsubscribe(self, keys: list[bytes]) -> None:
         for batch in self._batches(keys):
-            if self._sharded:
-                self._asked.add((key, None) for key in batch)
+            self._asked.add((key, None) for key in batch)
             self._link.tell((self._verbs[1], *batch))
 
     def _ask_for(self, keys: Iterable[bytes]) -> None:
@@ -200,7 +207,7 @@ class Subscriptions:
     def _ask(self) -> None:
         """Ask for as many as there is room for; the rest when these are acknowledged."""
         self._booked = False
-        if not self._link.up:
+        if self._put_off or not self._link.up:
             return
         room = min(BATCH - self._asked.subscribing, len(self._asking))
         for batch in self._batches([self._asking.popleft() for _ in range(room)]):
@@ -243,12 +250,18 @@ class Subscriptions:
             self.strayed()
 
     def _untold(self, fault: EngineFault) -> bool:
-        """Take that the server refused the oldest command: the slot is not its own any more."""
-        if not self._sharded or fault.kind != "moved":
+        """Take that the server refused the oldest command: the slot is not its own any more, or it is busy."""
+        if fault.kind != "busy" and not (self._sharded and fault.kind == "moved"):
             return False
         refused = self._asked.refused()
-        self._astray += [key for key, entry in refused if entry is not None and self._table.get(key) is entry]
-        self.strayed()
+        wanted = [key for key, entry in refused if entry is not None and self._table.get(key) is entry]
+        if fault.kind == "busy":
+            self._put_off = True
+            self._asking.extendleft(reversed(wanted))
+            self._left_over += [key for key, entry in refused if entry is None]
+        else:
+            self._astray += wanted
+            self.strayed()
         return True
 
     def _tell_suspects(self) -> None:
@@ -273,6 +286,8 @@ class Subscriptions:
         self._asking.clear()
         self._asked.clear()
         self._astray.clear()
+        self._left_over.clear()
+        self._put_off = False
         for entry in self._table.values():
             entry.stood = entry.stood or entry.state == "on"
             entry.state = "asked"

@@ -14,6 +14,7 @@ from gateway.types import Channel
 from tests.support.clock import ManualClock
 
 TIMEOUT = 5.0
+BUSY = EngineFault("busy", "BUSY Valkey is busy running a script.")
 
 
 class ScriptedLink:
@@ -410,6 +411,64 @@ async def test_unsubscribing_may_be_refused_too(sharded: Table) -> None:
     sharded.link.acknowledge("c.{y}.1", verb=b"ssubscribe")
     assert [("c.{y}.1", None)] == sharded.done
     assert sharded.link.untold(EngineFault("moved", "MOVED 1 h:2")), "an error too many harms nobody"
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+async def test_a_busy_server_is_asked_again_later(clock: ManualClock, sharded: bool) -> None:
+    """Once a sweep, whoever else comes meanwhile; in their order, and who waits is answered when it succeeds."""
+    table = Table(clock, sharded=sharded)
+    verb, taken = ("SSUBSCRIBE", b"ssubscribe") if sharded else ("SUBSCRIBE", b"subscribe")
+    names = ["c.{x}.1", "c.{x}.2", "c.{x}.3"]
+    await table.subscribe(*names[:2])
+    assert table.link.untold(BUSY)
+    await table.subscribe(names[2])
+    assert [(verb, *(it.encode() for it in names[:2]))] == table.link.told
+    table.pass_time(0.1)
+    await turn()
+    assert (verb, *(it.encode() for it in names)) == table.link.told[-1]
+    assert table.link.untold(BUSY)
+    await turn()
+    assert 2 == len(table.link.told)
+    table.pass_time(0.1)
+    await turn()
+    table.link.acknowledge(*names, verb=taken)
+    assert [(it, None) for it in names] == table.done
+    assert (0, []) == (table.strayed, table.ears.log)
+
+
+async def test_a_busy_server_unsubscribes_later(table: Table) -> None:
+    """What it would not unsubscribe is told again, unless somebody wants it by then."""
+    await table.stands("a", "b")
+    table.subscriptions.unsubscribe("a")
+    table.subscriptions.unsubscribe("b")
+    table.pass_time(IDLE)
+    assert [("UNSUBSCRIBE", b"a", b"b")] == table.link.told
+    assert table.link.untold(BUSY)
+    await table.subscribe("b")
+    table.pass_time(0.1)
+    await turn()
+    assert [("UNSUBSCRIBE", b"a"), ("SUBSCRIBE", b"b")] == table.link.told[1:]
+    table.link.acknowledge("a", verb=b"unsubscribe")
+    table.link.acknowledge("b")
+    table.pass_time(IDLE)
+    assert [("b", None)] == table.done
+    assert 3 == len(table.link.told)
+
+
+async def test_a_busy_server_that_is_lost_owes_nothing(table: Table) -> None:
+    """A new link is asked at once, for what is wanted then, and has nothing to be unsubscribed."""
+    await table.stands("a", "b")
+    table.subscriptions.unsubscribe("a")
+    table.pass_time(IDLE)
+    await table.subscribe("c")
+    assert table.link.untold(BUSY)
+    assert table.link.untold(BUSY)
+    table.link.lose()
+    table.link.find()
+    assert [("SUBSCRIBE", b"b", b"c")] == table.link.told
+    table.pass_time(0.1)
+    await turn()
+    assert 1 == len(table.link.told)
 
 
 async def test_other_errors_end_the_link(table: Table, sharded: Table) -> None:
