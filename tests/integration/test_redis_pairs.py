@@ -24,6 +24,7 @@ TIMEOUT = 0.03  # seconds; the way back takes twice that at most
 PATIENCE = 60.0  # seconds for enough of each ending, on a machine that does other things too
 SWEEP = 0.005
 BATCH = 500
+ENOUGH = 20  # of so many commands, one must have been answered, and one have timed out
 
 
 class Pairs:
@@ -63,8 +64,7 @@ async def swept(server: Server, clock: RealClock) -> None:
 
 async def exchange(proxy: FaultProxy, pairs: Pairs, server: Server, count: int) -> None:
     """Send so many commands at least, over a link that is cut now and then, until enough of all endings came."""
-    cut_at = BATCH * 20
-    enough = count / 20
+    cut_at, enough = BATCH * 20, count / ENOUGH
     until = give_up = time.monotonic() + PATIENCE
     while pairs.sent < count or (min(pairs.good, pairs.faults.get("timeout", 0)) < enough and time.monotonic() < until):
         if not server.commands.answers:
@@ -104,6 +104,6 @@ async def test_no_reply_goes_to_another_command(valkey: Valkey, count: int) -> N
         await asyncio.gather(*life, return_exceptions=True)
     assert [] == pairs.mixed
     assert pairs.sent == pairs.good + sum(pairs.faults.values())
-    assert pairs.good > count / 20, "hardly anything was answered"
-    assert pairs.faults["timeout"] > count / 20, "hardly anything timed out"
+    assert pairs.good >= count / ENOUGH, "hardly anything was answered"
+    assert pairs.faults["timeout"] >= count / ENOUGH, "hardly anything timed out"
     assert pairs.faults["lost"] > 0, "no link was lost"

@@ -243,7 +243,7 @@ class Subscriptions:
         """Take that the server unsubscribed a channel; without our asking if we still want it and it stood."""
         self._asked.answered(key, subscribed=False)
         entry = self._table.get(key)
-        if entry is not None and entry.state == "on":
+        if self._sharded and entry is not None and entry.state == "on":
             entry.state, entry.stood = "asked", True
             self._astray.append(key)
             self._why = "the slot has moved"
