@@ -72,9 +72,13 @@ async def test_pings_keep_an_idle_connection(
 
 
 async def idle(site: sites.Site) -> float:
-    """Say nothing for a while; return how long the connection stood. One that stands is used."""
+    """Say nothing for a while; return how long the connection stood. One that stands is used.
+
+    Each has a room of its own, where nobody comes or goes: it would be told of that, and have said something.
+    """
     alice = await site.cluster.account("alice")
-    async with site.chatting(additional_headers=bearer(alice), ping_interval=None) as link:
+    room = f"/ws/{site.front.folder.name}"
+    async with site.chatting(room, additional_headers=bearer(alice), ping_interval=None) as link:
         async with asyncio.timeout(10):
             await link.recv()
         loop = asyncio.get_running_loop()
