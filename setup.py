@@ -10,12 +10,12 @@ from setuptools import setup
 
 HOT = (
     "compact hub outbox recipients relay telling repair connection performing accounting waiting metrics timers shell",
-    "joining",
+    "joining hearing",
     "contracts/broker contracts/codec contracts/recorder contracts/transport",
     "protocol/compact protocol/channels protocol/connecting protocol/expiring protocol/heartbeat protocol/limits",
     "protocol/payloads protocol/policy protocol/publishing protocol/reading protocol/recovery protocol/repair",
     "protocol/session protocol/state protocol/subscribing",
-    "transports/events transports/wire transports/frames transports/websocket transports/unattended",
+    "transports/events transports/wire transports/frames transports/link transports/unattended",
     "engines/redis/wire engines/redis/packing engines/redis/broker engines/redis/envelope engines/redis/partition",
     "engines/redis/topology engines/redis/entries engines/redis/subscriptions engines/redis/commands",
     "codecs/_json codecs/centrifuge_json/codec codecs/centrifuge_json/decoding codecs/centrifuge_json/dialect",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import inf
-from typing import Any, Final, Literal
+from typing import Literal, cast
 
 import structlog
 
@@ -13,23 +13,21 @@ from gateway.contracts.codec import Dialect
 from gateway.contracts.transport import Receiver, Transport
 from gateway.disconnects import INTERNAL_ERROR, SLOW, Disconnect
 from gateway.errors import DecodeError
-from gateway.joining import Joiner, Seat, leave
+from gateway.hearing import Hearer
+from gateway.joining import Seat, leave
 from gateway.performing import PERFORM, fall_behind
 from gateway.protocol.effects import Effect, Outcome, Send
-from gateway.protocol.messages import Command, Connect, Pong, Push, Reply
+from gateway.protocol.messages import Push, Reply
 from gateway.protocol.session import Phase, Session
 from gateway.recipients import Group
 from gateway.shell import Shell
 from gateway.types import Channel, Position, UserId
-from gateway.waiting import Waiting
+from gateway.waiting import Heard
 
 log = structlog.get_logger(__name__)
 
-IN_FLIGHT_HIGH: Final = 256  # engine calls and waiting commands of one connection; above, its socket is not read
-IN_FLIGHT_LOW: Final = 128
 
-
-class Connection(Joiner, Receiver):
+class Connection(Hearer, Receiver):
     """One live link. Receives from its transport, is delivered to by the hub, is looked at by the wheel."""
 
     __slots__ = (
@@ -37,17 +35,11 @@ class Connection(Joiner, Receiver):
         "closing",
         "dialect",
         "heartbeat",
-        "in_flight",
-        "leaving",
         "opened_at",
-        "reading_held",
         "received_count",
         "returning",
         "sent_count",
-        "session",
-        "shell",
         "timer_tick",
-        "waiting",
     )
 
     def __init__(
@@ -60,23 +52,11 @@ class Connection(Joiner, Receiver):
         transport: Transport,
         shell: Shell,
     ) -> None:
-        super().__init__(
-            client=session.client,
-            group=group,
-            transport=transport,
-            flusher=shell.tools.hub.flusher,
-            limit=shell.queue_limit,
-        )
-        self.session = session
+        super().__init__(session=session, group=group, transport=transport, shell=shell)
         self.dialect = dialect
         self.heartbeat = heartbeat
-        self.shell = shell
         self.returning: tuple[Channel, Seat] | None = None  # its subscription is being ended, and may be renewed
-        self.waiting = Waiting()
-        self.in_flight = 0  # engine calls
         self.closing: Disconnect | None = None
-        self.reading_held = False
-        self.leaving = False  # not read any more, whatever comes
         self.timer_tick = 0
         self.booked = inf  # when the wheel looks at us next
         self.opened_at = shell.clock.monotonic()
@@ -88,37 +68,23 @@ class Connection(Joiner, Receiver):
         identity = self.session.identity
         return identity.user if identity is not None else UserId("")
 
-    @property
-    def unanswered(self) -> bool:
-        """Whether something that the client has asked for is under way."""
-        return self.in_flight > 0 or self.waiting.busy
-
-    def read_no_more(self) -> None:
-        """Take no more commands: the close is near."""
-        self.leaving = True
-        self._pace()
-
     def begin(self) -> None:
         """Do what the handshake itself asked for."""
-        self._take(self.dialect.open())
+        self.take(self.dialect.open())
 
     def received(self, payload: bytes, text: bool) -> None:
         """Take one data message."""
         self.received_count += 1
         try:
-            commands: Iterable[Command] = self.dialect.decode(payload, text)
+            self.hear(self.dialect.decode(payload, text))
         except DecodeError as error:
-            self._take(error.before)
-            if not self.gone:
-                self.perform(self.session.malformed(error, self.shell.clock.monotonic()))
-                self._book()
-            return
-        self._take(commands)
+            self.hear([*cast("Sequence[Heard]", error.before), error])
 
     def ponged(self) -> None:
         """Take a pong frame."""
         if self.heartbeat == "frame":
-            self._take((Pong(),))
+            self.shell.recorder.count("messages_received", "pong")
+            self.session.ponged()
 
     def writable(self, yes: bool) -> None:
         """Stop or resume writing."""
@@ -126,7 +92,7 @@ class Connection(Joiner, Receiver):
             self.unblock()
         else:
             self.block(self.shell.clock.monotonic())
-            self._book()
+            self.book()
 
     def lost(self, code: int | None, initiator: Literal["client", "server", "network"]) -> None:
         """Take note that the link is gone; the last call."""
@@ -182,27 +148,22 @@ class Connection(Joiner, Receiver):
     def resume(self, channel: Channel | None = None) -> None:
         """Slow work has ended, in `channel`: hand over what waited for it."""
         if channel is not None:
-            self._take(self.waiting.free(channel))
+            self.hear(self.waiting.free(channel))
         if self.waiting.for_connect and self.session.phase is not Phase.VERIFYING:
             queue = self.waiting.free_all()
             if self.session.phase is Phase.OPEN:
                 self.shell.opened(self)
+                self.hear(queue)
             else:
-                queue.clear()
-            self._take(queue)
-        self._book()
-        self._pace()
-
-    def called(self) -> None:
-        """Count an engine call that is under way."""
-        self.in_flight += 1
-        self._pace()
+                self.waiting.clear()
+        self.book()
+        self.pace()
 
     def answered(self, effect: Effect, outcome: Outcome) -> None:
         """Take the end of an engine call."""
         self.in_flight -= 1
         self.resolve(effect, outcome)
-        self._pace()
+        self.pace()
 
     def resolve(self, effect: Effect, outcome: Outcome) -> None:
         """Hand an outcome to the session. A root: it is called by the engine, which no connection may break."""
@@ -242,34 +203,14 @@ class Connection(Joiner, Receiver):
             if (disconnect := self.put(self.group.framing.frame(payload, text))) is not None:
                 self.close(disconnect)
                 return
-        self._take(encoded.commands)
+        self.take(encoded.commands)
 
-    def _take(self, commands: Iterable[Any]) -> None:
-        """Hand commands to the session one by one, or queue them behind what they must wait for."""
-        for command in commands:
-            if self.gone:
-                return
-            if self.waiting.take(command):
-                self._pace()
-                continue
-            accounting.count_command(self.shell.recorder, command)
-            connecting = self.session.phase is Phase.CONNECTING and isinstance(command, Connect)
-            if connecting:
-                self.waiting.hold_all()
-            self.perform(self.session.receive(command, self.shell.clock.monotonic()))
-            if connecting:
-                self.resume()
-                if self.session.phase is Phase.REFUSED:
-                    break  # what came in the same frame goes unanswered
-        self._book()
-
-    def _pace(self) -> None:
-        """Stop or resume reading, as what is under way goes up and down."""
-        least = IN_FLIGHT_LOW if self.reading_held else IN_FLIGHT_HIGH + 1
-        hold = self.leaving or self.in_flight + self.waiting.count >= least
-        if hold is not self.reading_held:
-            self.reading_held = hold
-            self.transport.hold_reading(hold)
+    def book(self) -> None:
+        """Have the wheel look at us in time, if it is to be sooner than it was."""
+        deadline = self._deadline()
+        if deadline < self.booked:
+            self.booked = deadline
+            self.shell.wheel.schedule(deadline, self)
 
     def _spill(self) -> None:
         """Let what this turn has collected in our channels go ahead of what comes next."""
@@ -280,13 +221,6 @@ class Connection(Joiner, Receiver):
         if self.blocked and not self.gone:
             return min(self.session.deadline, self.look_at(self.shell.stall_timeout))
         return inf if self.gone else self.session.deadline
-
-    def _book(self) -> None:
-        """Have the wheel look at us in time, if it is to be sooner than it was."""
-        deadline = self._deadline()
-        if deadline < self.booked:
-            self.booked = deadline
-            self.shell.wheel.schedule(deadline, self)
 
     def _depart(self) -> None:
         if self.gone:

@@ -1,12 +1,18 @@
-"""Commands that must wait: for the connect reply, or for slow work in their channel."""
+"""Commands that must wait: for the connect reply, for slow work in their channel, or for the next turn of the loop."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final, TypeAlias
 
+from gateway.errors import DecodeError
 from gateway.protocol.messages import Command, Pong
 from gateway.types import Channel
+
+Heard: TypeAlias = Command | DecodeError  # what a client has asked for, readable or not
+AT_ONCE: Final = 64  # of these in one turn; one frame may hold 20,000, and one read many frames
 
 
 @dataclass(slots=True)
@@ -18,10 +24,12 @@ class _Busy:
 class Waiting:
     """One connection's queues: commands for one channel keep their order, channels do not wait for each other."""
 
-    __slots__ = ("_busy", "_connect", "count")
+    __slots__ = ("_busy", "_connect", "_put_off", "_taken", "count")
 
     def __init__(self) -> None:
         self.count = 0
+        self._taken = 0  # since others last had a turn
+        self._put_off: Sequence[Heard] | None = None
         self._connect: deque[Command] | None = None
         self._busy: dict[Channel, _Busy] | None = None
 
@@ -32,8 +40,30 @@ class Waiting:
 
     @property
     def busy(self) -> bool:
-        """Whether slow work is under way, or the connect reply is."""
-        return self._connect is not None or self._busy is not None
+        """Whether slow work is under way, or the connect reply is, or something waits for its turn."""
+        return self._connect is not None or self._busy is not None or self._put_off is not None
+
+    @property
+    def behind(self) -> bool:
+        """Whether something waits for `next_slice`."""
+        return self._put_off is not None
+
+    def slice(self, heard: Sequence[Heard]) -> Sequence[Heard]:
+        """Return what this turn has room for. The rest waits, behind what was put off and is handed in again."""
+        if self._put_off is not None:
+            self._put_off = [*heard, *self._put_off]
+            return ()
+        self._taken += len(heard)
+        if self._taken <= AT_ONCE:
+            return heard
+        heard = list(heard)
+        self._put_off = heard[AT_ONCE:]
+        return heard[:AT_ONCE]
+
+    def next_slice(self) -> Sequence[Heard]:
+        """Begin another turn: return all that waited for it, to be sliced anew."""
+        put_off, self._put_off, self._taken = self._put_off, None, 0
+        return put_off or ()
 
     def take(self, command: Command) -> bool:
         """Queue a command if it must wait; a pong never does."""
@@ -76,7 +106,7 @@ class Waiting:
 
     def clear(self) -> None:
         """Forget everything: the connection has gone."""
-        self._connect = self._busy = None
+        self._connect = self._busy = self._put_off = None
         self.count = 0
 
     def _queue(self, command: Command) -> deque[Command] | None:

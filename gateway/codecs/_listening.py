@@ -78,6 +78,7 @@ class ListeningDialect(PlainDialect):
             positioned=True,
             recoverable=True,
             join_leave=self.watching,
+            ours=asked.again,
         )
 
     def _connected(self, result: ConnectResult) -> Encoded:

@@ -8,7 +8,7 @@ from gateway.protocol import expiring, heartbeat
 from gateway.protocol.channels import can_be_personal, personal_channel
 from gateway.protocol.effects import Effect, Join, Joined, Leave, Live, Outcome, Send, Verified, Verify
 from gateway.protocol.limits import TokenBucket
-from gateway.protocol.messages import Command, Connect, ConnectResult, Pong, Reply
+from gateway.protocol.messages import Command, Connect, ConnectResult, Reply
 from gateway.protocol.state import (
     Joining,
     Opening,
@@ -28,8 +28,8 @@ from gateway.types import Channel, ClientInfo, Grant, Identity, UserId
 
 def receive(state: State, command: Command, now: float) -> list[Effect]:
     """Take a command while the connection is not open: one Connect, and nothing else."""
-    if state.phase is Phase.CLOSED or (isinstance(command, Pong) and not state.policy.show_ping):
-        return []  # WebSocket pong frames are allowed at any time
+    if state.phase is Phase.CLOSED:
+        return []
     if state.phase is not Phase.CONNECTING or not isinstance(command, Connect):
         return state.end(BAD_REQUEST)
     if command.token:

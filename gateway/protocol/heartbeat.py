@@ -35,10 +35,15 @@ def extend(state: State, now: float) -> None:
 
 
 def pong(state: State) -> list[Effect]:
-    """Take a pong; one nobody asked for is a fault, but WebSocket pong frames are allowed at any time."""
+    """Take a pong that is a message; one nobody asked for is a fault where clients know of pings."""
     if not state.pinged and state.policy.show_ping:
         return state.end(BAD_REQUEST)
+    ponged(state)
+    return []
+
+
+def ponged(state: State) -> None:
+    """Take note that somebody is there."""
     state.pinged = False
     state.pong_by = inf
     state.reschedule()
-    return []

@@ -45,6 +45,7 @@ class Subscribe(Record):
     reject_unrecovered: bool = False
     kind: int = 0  # 0 stream; other types are answered with 108
     tags_filter: bool = False  # a filter was sent; answered with 107
+    ours: bool = False  # asked by the dialect itself, after a gap: no limit of the client's counts it
 
 
 class Unsubscribe(Record):
@@ -83,6 +84,7 @@ class History(Record):
     limit: int = 0
     since: Position | None = None
     reverse: bool = False
+    ours: bool = False  # asked by the dialect itself, on entry: no limit of the client's counts it
 
 
 class Refresh(Record):
@@ -144,6 +146,12 @@ class Echo(Record):
     text: bool
 
 
+class Nothing(Record):
+    """A message that asks for nothing and is not answered (a blank line of chat); it counts as any other does."""
+
+    ref: int = 0
+
+
 Command: TypeAlias = (
     Connect
     | Subscribe
@@ -161,6 +169,7 @@ Command: TypeAlias = (
     | Send
     | Message
     | Echo
+    | Nothing
 )
 
 # --- results: what a reply carries when it is not an error

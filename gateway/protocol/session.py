@@ -13,6 +13,7 @@ from gateway.disconnects import (
     INSUFFICIENT_STATE,
     NO_PONG,
     NOT_AVAILABLE,
+    SERVER_ERROR,
     STALE,
     SUBSCRIPTION_EXPIRED,
     TOO_MANY_ERRORS,
@@ -50,6 +51,7 @@ Rare: TypeAlias = (
     | messages.Rpc
     | messages.Send
     | messages.Echo
+    | messages.Nothing
 )
 
 
@@ -68,9 +70,14 @@ class Session(State):
         if self.phase is not Phase.OPEN:
             return connecting.receive(self, command, now)
         bucket = self.bucket
-        if bucket is not None and type(command) is not Pong and not bucket.take(now):
+        if bucket is not None and not bucket.take(now) and not self._is_free(command):
             return self._overloaded(command, bucket.refusing(now))
         return self._dispatch(command, now)
+
+    def ponged(self) -> None:
+        """Take a pong frame of WebSocket: one may come at any time, and its transport says how many."""
+        if self.phase is Phase.OPEN:
+            heartbeat.ponged(self)
 
     def resolve(self, effect: Effect, outcome: Outcome, now: float) -> list[Effect]:
         """Take what came of an effect that this session asked for."""
@@ -185,8 +192,8 @@ class Session(State):
                 return reply(command.ref, messages.PingResult())
             case messages.Echo():
                 return reply(command.ref, messages.EchoResult(command.payload, command.text))
-            case Pong():
-                return heartbeat.pong(self)
+            case Pong() | messages.Nothing():
+                return heartbeat.pong(self) if isinstance(command, Pong) else []
             case messages.Rpc():
                 return reply(command.ref, errors.NOT_AVAILABLE)
             case messages.Connect() | messages.Send():
@@ -207,13 +214,23 @@ class Session(State):
             case _:
                 return []  # no other command carries a token
 
+    def _is_free(self, command: Command) -> bool:
+        """Whether a command comes through though the client has asked for too much: the pong to a ping, and ours."""
+        if isinstance(command, Pong):
+            return self.pinged
+        return isinstance(command, messages.Subscribe | messages.History) and command.ours
+
     def _overloaded(self, command: Command, seconds: float) -> list[Effect]:
         if seconds >= self.policy.overload_grace:
             return self.end(TOO_MANY_REQUESTS)
-        return [] if isinstance(command, messages.Send) else reply(command.ref, errors.TOO_MANY_REQUESTS)
+        if isinstance(command, messages.Send | messages.Nothing | Pong):
+            return []
+        return reply(command.ref, errors.TOO_MANY_REQUESTS)
 
     def _overdue(self, now: float) -> Disconnect | None:
         if now >= self.ends_at:
+            if self.phase is Phase.VERIFYING:
+                return SERVER_ERROR  # it is we who are late
             return EXPIRED if self.phase is Phase.OPEN else STALE
         if now >= self.pong_by:
             return NO_PONG

@@ -88,7 +88,7 @@ def _refusal(state: State, command: Subscribe, options: ChannelOptions) -> Error
 
 def _flaps(state: State, command: Subscribe, options: ChannelOptions, now: float) -> bool:
     """Whether a client that has left comes back faster than others should be told; a token may tell them, too."""
-    told = options.join_leave or bool(command.token)
+    told = not command.ours and (options.join_leave or bool(command.token))
     return told and state.rejoins is not None and not state.rejoins.take(now)
 
 

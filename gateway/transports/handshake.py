@@ -15,10 +15,11 @@ from gateway.contracts.recorder import Recorder
 from gateway.contracts.transport import Attach
 from gateway.disconnects import INTERNAL_ERROR, Disconnect
 from gateway.transports.admission import DRAINING, Admission, answer
+from gateway.transports.link import WebSocketTransport
 from gateway.transports.partings import Partings
 from gateway.transports.unattended import NOBODY
 from gateway.transports.upgrade import Scope, denial, switching
-from gateway.transports.websocket import TAKE_OVER, WebSocketTransport
+from gateway.transports.websocket import TAKE_OVER
 from gateway.transports.wire import WebSocketLimits
 from gateway.types import Peer
 

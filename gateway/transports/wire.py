@@ -31,6 +31,7 @@ _HEADER: Final = 2
 _KEY: Final = 4
 _OPCODES: Final = frozenset(int(opcode) for opcode in Opcode)
 _DATA: Final = frozenset((Opcode.CONT, Opcode.TEXT, Opcode.BINARY))
+AT_ONCE: Final = 64  # frames of one call: a read may bring 30,000, and others have their turn between
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,10 @@ class _State(Enum):
 class WireReader:
     """The receiving half of one connection, after the handshake."""
 
-    __slots__ = ("_budget", "_fragments", "_limits", "_machine", "_need", "_room", "_state", "_tail", "_text")
+    __slots__ = ("_budget", "_fragments", "_limits", "_machine", "_need", "_room", "_state", "_tail", "_text", "behind")
 
     def __init__(self, limits: WebSocketLimits) -> None:
+        self.behind = False  # frames may lie here that were not looked at: feed on, if only with nothing
         self._limits = limits
         self._tail: bytes | bytearray = b""  # of an unfinished frame
         self._need = 0  # how long the tail must get before it is worth looking at
@@ -69,21 +71,27 @@ class WireReader:
         self._budget: TokenBucket | None = None
 
     def feed(self, data: bytes, now: float) -> list[Event]:
-        """Take bytes as they come from the socket, cut anywhere; return what they complete. Never raises."""
+        """Take bytes as they come from the socket, cut anywhere; return what they complete. Never raises.
+
+        No more than AT_ONCE frames are looked at; then `behind` says that the next call has something to begin with.
+        """
         whole = self._join(data)
         events: list[Event] = []
-        position, end, need = 0, len(whole), _HEADER
-        while end - position >= _HEADER and self._state is not _State.OVER:
+        position, end, need, left = 0, len(whole), _HEADER, AT_ONCE
+        while end - position >= _HEADER and left and self._state is not _State.OVER:
             stop, start = self._measure(whole, position)
             if stop > end:
                 need = stop - position
                 break
             first = whole[position]
-            if first in (_TEXT, _BINARY) and start and self._plain():  # final and not compressed
-                self._deliver(apply_mask(whole[start:stop], whole[start - _KEY : start]), first == _TEXT, events)
+            if first in (_TEXT, _BINARY) and start and self._fragments is None:  # final and not compressed
+                if self._state is _State.OPEN:
+                    self._deliver(apply_mask(whole[start:stop], whole[start - _KEY : start]), first == _TEXT, events)
             else:
                 self._step(whole[position:stop], now, events)
             position = stop
+            left -= 1
+        self.behind = not left and position < end and self._state is not _State.OVER
         if position < end and self._state is not _State.OVER:
             self._keep(whole, position, need)
         return events
@@ -111,9 +119,6 @@ class WireReader:
     def _keep(self, whole: bytes, position: int, need: int) -> None:
         self._tail = bytearray(memoryview(whole)[position:])
         self._need = need
-
-    def _plain(self) -> bool:
-        return self._fragments is None and self._state is _State.OPEN
 
     def _measure(self, data: bytes, position: int) -> tuple[int, int]:
         """Return where the frame at `position` stops and where its payload starts.
@@ -161,7 +166,7 @@ class WireReader:
             self._fail(machine, answer, events)
         for event in received:
             self._take(cast("Frame", event), answer, events)
-        if self._plain():
+        if self._fragments is None and self._state is _State.OPEN:
             self._let_go()
 
     def _awake(self) -> ServerProtocol:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.disconnects import Disconnect
-from gateway.transports.websocket import HEARD_OUT
+from gateway.transports.link import HEARD_OUT
 from gateway.transports.wire import WebSocketLimits
 from tests.support.exactness import within
 from tests.support.rawsocket import CLOSE, DEADLINE, PING, PONG, TEXT, Head, RawSocket, masked, on_uvloop, upgrade

@@ -304,7 +304,9 @@ async def test_reading_stops_over_256_calls_in_flight_and_resumes_below_128(worl
     engine.broker.publish = lambda channel, data, options, done: held.append((channel, data, options, done))
     for number in range(256):
         client.publish(number, PLAIN)
+        await asyncio.sleep(0)
     assert not client.link.reading_held
+    client.link.holds.clear()
     client.publish(256, PLAIN)
     assert client.link.reading_held
     assert 257 == client.connection.in_flight

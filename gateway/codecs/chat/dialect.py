@@ -72,7 +72,7 @@ class ChatDialect(ListeningDialect):
 
     def _say(self, message: str, channel: Channel, *, forged: bool) -> Sequence[Command]:
         if not message or message.isspace():
-            return ()
+            return (messages.Nothing(),)
         data = _said(message, "chat")
         return (messages.Publish(self._ask(Asked("chat")), channel, data, forged),)
 
@@ -89,7 +89,8 @@ class ChatDialect(ListeningDialect):
         return self._subscribe(Asked("join", channel), position, RECENT)
 
     def _history(self, channel: Channel, asked: Asked, limit: int = decoding.HISTORY_LIMIT) -> Command:
-        return messages.History(self._ask(asked), channel, min(limit, decoding.HISTORY_LIMIT), reverse=True)
+        limit = min(limit, decoding.HISTORY_LIMIT)
+        return messages.History(self._ask(asked), channel, limit, reverse=True, ours=asked.entry)
 
     def _channel_of(self, room: str | None) -> Channel:
         return self._channel if room is None else _channel(room)

@@ -5,7 +5,7 @@ import pytest
 from gateway.protocol.effects import Join, Verify
 from gateway.protocol.messages import Subscribe, Unsubscribe
 from gateway.types import Channel
-from tests.unit.protocol.talk import ROOM, Talk, error, only
+from tests.unit.protocol.talk import ROOM, TOP, Talk, error, only
 
 ROOMS = [Channel(f"chat:{number}") for number in range(20)]
 
@@ -30,6 +30,15 @@ def test_who_leaves_and_comes_back_all_the_time_is_slowed_down() -> None:
         talk.now += 0.1
         allowed += flap(talk)
     assert 10 == allowed
+
+
+def test_a_repair_is_no_coming_back() -> None:
+    """Nobody is told of it, and a client that may not come back right now keeps its room through a gap."""
+    talk = Talk(rejoin_burst=1.0).subscribed(ROOM)
+    assert flap(talk)
+    talk.session.insufficient(ROOM, TOP, talk.now)
+    assert error(talk.say(Subscribe(5, ROOM))) == 111
+    assert isinstance(only(talk.say(Subscribe(6, ROOM, ours=True)), Join), Join)
 
 
 def test_a_change_of_channels_counts_as_well() -> None:

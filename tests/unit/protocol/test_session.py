@@ -16,7 +16,18 @@ from gateway.errors import BAD_REQUEST as BAD_REQUEST_ERROR
 from gateway.errors import DecodeError, TokenError
 from gateway.protocol import messages
 from gateway.protocol.effects import Effect, Heartbeat, Join, Leave, Live, PublishTo, Send, Verify
-from gateway.protocol.messages import Connect, Echo, EchoResult, Ping, PingResult, Publish, Rpc, UnsubscribePush
+from gateway.protocol.messages import (
+    Connect,
+    Echo,
+    EchoResult,
+    History,
+    Ping,
+    PingResult,
+    Publish,
+    Rpc,
+    Subscribe,
+    UnsubscribePush,
+)
 from gateway.protocol.session import Phase
 from gateway.protocol.values import Published, PublishOptions
 from gateway.types import Channel, Grant, UserId
@@ -138,6 +149,31 @@ def test_pongs_are_free() -> None:
     talk.say(Ping(3))
     assert error(talk.say(Ping(4))) == 111
     assert talk.say(messages.Pong()) == []
+
+
+def test_only_one_pong_to_a_ping_is_free() -> None:
+    """Any other counts as a command does, and so does what asks for nothing; neither is answered with an error."""
+    talk = Talk(command_rate=10.0, command_burst=1.0, show_ping=False).opened()
+    assert [Heartbeat()] == talk.tick(12.5)
+    assert talk.say(messages.Nothing()) == []
+    effects = talk.say(messages.Pong())  # the one that is free
+    start = talk.now
+    while talk.phase() is Phase.OPEN and talk.now < start + 10.0:
+        assert effects == []
+        talk.now += 0.05
+        effects = talk.say(messages.Pong() if talk.now % 0.2 < 0.1 else messages.Nothing())
+    assert closing(effects) is TOO_MANY_REQUESTS
+    assert pytest.approx(start + 5.0, abs=0.3) == talk.now
+
+
+def test_what_the_dialect_asks_counts_for_no_limit_of_the_client() -> None:
+    """The repair of a subscription and the read on entry come through though the client is over its rate."""
+    talk = Talk(command_rate=1.0, command_burst=1.0).subscribed(ROOM)
+    talk.session.insufficient(ROOM, TOP, talk.now)
+    assert error(talk.say(Ping(3))) == 111
+    assert ROOM == only(talk.say(Subscribe(4, ROOM, ours=True)), Join).channel
+    assert error(talk.say(History(5, Channel("open:x"), ours=True))) == 108  # it keeps none
+    assert error(talk.say(History(6, Channel("open:x")))) == 111
 
 
 def test_a_flood_ends_the_connection() -> None:

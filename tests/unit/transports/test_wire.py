@@ -55,7 +55,33 @@ def test_a_rate_of_zero_is_no_limit() -> None:
     """An operator may turn the budget off."""
     reader = WireReader(WebSocketLimits(control_rate=0.0, control_burst=1.0))
 
-    assert [Ponged()] * 100 == reader.feed(masked(PONG) * 100, 0.0)
+    assert [Ponged()] * 64 == reader.feed(masked(PONG) * 100, 0.0)
+    assert [Ponged()] * 36 == reader.feed(b"", 0.0)
+
+
+@pytest.mark.parametrize("after", [b"", masked(CLOSE, b"\x03\xe8"), masked(TEXT, b"x")[:3]])
+def test_frames_come_64_at_a_time(after: bytes) -> None:
+    """What is left of a read waits here until it is asked for, and then nothing of it is missing."""
+    reader = WireReader(WebSocketLimits())
+    rounds = [reader.feed(masked(TEXT, b"x") * 200 + after, 0.0)]
+    while reader.behind:
+        rounds.append(reader.feed(b"", 0.0))
+    assert [64, 64, 64] == [len(events) for events in rounds[:3]]
+    events = [event for events in rounds for event in events]
+    assert [Message(b"x", text=True)] * 200 == events[:200]
+    assert len(events[200:]) == (len(after) > len(masked(TEXT, b"x")))
+
+
+def test_after_our_close_frames_are_passed_over_64_at_a_time() -> None:
+    """A flood behind the end of a connection is worth no more of a turn than one before it."""
+    reader = WireReader(WebSocketLimits())
+    reader.close(SHUTDOWN)
+    assert [] == reader.feed(masked(TEXT, b"x") * 128 + masked(CLOSE, b"\x03\xe8"), 0.0)
+    assert reader.behind
+    assert [] == reader.feed(b"", 0.0)
+    [ended] = reader.feed(b"", 0.0)
+    assert isinstance(ended, Ended)
+    assert not reader.behind
 
 
 @pytest.mark.parametrize(("waiting", "events"), [(63, []), (64, [FLOODED])])

@@ -187,7 +187,7 @@ class TestSubscribedByToken:
         encoded = dialect.encode(Reply(connect.ref, connected(subscribed())))
         assert [WELCOME] == shown_payloads(encoded.payloads)
         (read,) = encoded.commands
-        assert History(read.ref, LOBBY, 100, reverse=True) == read
+        assert History(read.ref, LOBBY, 100, reverse=True, ours=True) == read
         assert shown(dialect, Reply(subscribe.ref, ALREADY_SUBSCRIBED)) == []
         result = HistoryResult(LOBBY, [publication(9), publication(8)], Position(9, "abc"))
         assert [history(8, 9)] == shown(dialect, Reply(read.ref, result))
@@ -220,6 +220,7 @@ class TestFallingBehind:
         (again,) = encoded.commands
         assert isinstance(again, Subscribe)
         assert (LOBBY, position, 100, True) == (again.channel, again.since, again.recent, again.recoverable)
+        assert again.ours
         return dialect, again
 
     @pytest.mark.parametrize(
