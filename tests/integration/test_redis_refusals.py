@@ -17,8 +17,8 @@ from gateway.engines.redis.library import Library
 from gateway.engines.redis.link import Role
 from gateway.engines.redis.server import ROLE_EVERY, Server
 from gateway.errors import EngineFault, OperatorError
-from gateway.protocol.values import PublishOptions
-from gateway.types import Channel, NodeId
+from gateway.protocol.values import HistoryQuery, PublishOptions
+from gateway.types import Channel, NodeId, Position
 from tests.support.engines import GENEROUS, Node, RealClock, SkippingClock, eventually, good, outcome, running
 from tests.support.exactness import within
 from tests.support.ports import free_port
@@ -28,6 +28,10 @@ from tests.support.valkey import Valkey
 ROOM, LEFT = Channel("chat:lobby"), Channel("chat:left")
 PLAIN = PublishOptions()
 KEPT = PublishOptions(history_size=10, history_ttl=60.0, history_meta_ttl=600.0)
+ONCE = PublishOptions(idempotency_key="k")
+KEPT_ONCE = PublishOptions(idempotency_key="k", history_size=10, history_ttl=60.0, history_meta_ttl=600.0)
+EVERYTHING = HistoryQuery(-1, meta_ttl=600.0)
+SALT = "gateway.salt.{53t}"
 
 
 @pytest.fixture(name="own_valkey")
@@ -225,6 +229,63 @@ async def test_a_server_without_enough_replicas_takes_no_writes(own_valkey: Valk
         assert not await kind(node, PLAIN)
         own_valkey.command("CONFIG", "SET", "min-replicas-to-write", 0)
         assert not await kind(node, KEPT)
+
+
+@pytest.mark.parametrize(("setting", "refused"), [("maxmemory", "oom"), ("min-replicas-to-write", "readonly")])
+@pytest.mark.parametrize("options", [ONCE, KEPT_ONCE], ids=["in passing", "kept"])
+async def test_what_was_refused_was_not_delivered(
+    own_valkey: Valkey, options: PublishOptions, setting: str, refused: str
+) -> None:
+    """A publication with an idempotency key is an error and nobody has it, until it is taken; then it comes once."""
+    async with running(own_valkey.url) as node:
+        await good(node.engine.broker.subscribe, ROOM)
+        own_valkey.command("CONFIG", "SET", setting, 1)
+        assert [refused] * 2 == [await kind(node, options) for _ in range(2)]
+        own_valkey.command("CONFIG", "SET", setting, 0)
+        assert [""] * 2 == [await kind(node, options) for _ in range(2)]
+        await good(node.engine.broker.publish, ROOM, b"last", PLAIN)
+        await node.sink.until(lambda: b"last" in node.sink.data(ROOM))
+        assert [b"{}", b"last"] == node.sink.data(ROOM)
+
+
+async def test_what_is_kept_can_be_read_where_nothing_can_be_written(own_valkey: Valkey) -> None:
+    """NOREPLICAS refuses to prolong the life of a stream's identity, and that is no reason not to read; READONLY is."""
+    async with running(own_valkey.url) as node:
+        position = (await good(node.engine.broker.publish, ROOM, b"1", KEPT)).position
+        own_valkey.command("CONFIG", "SET", "min-replicas-to-write", 1)
+        assert node.engine.history is not None
+        page = await good(node.engine.history.read, ROOM, EVERYTHING)
+        assert ([b"1"], position) == ([it.data for it in page.publications], page.top)
+        own_valkey.command("REPLICAOF", "127.0.0.1", free_port())
+        assert "readonly" == (await outcome(node.engine.history.read, ROOM, EVERYTHING)).kind
+
+
+async def test_a_promoted_server_without_replicas_is_worked_with(own_valkey: Valkey) -> None:
+    """What needs no write goes on there at once; streams wait until it is noted that another server wrote them."""
+    async with running(own_valkey.url) as node:
+        before = (await good(node.engine.broker.publish, ROOM, b"1", KEPT)).position
+        await good(node.engine.broker.subscribe, ROOM)
+        own_valkey.command("HSET", SALT, "r", "another")
+        own_valkey.command("CONFIG", "SET", "min-replicas-to-write", 1)
+        own_valkey.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await until(lambda: 1 == node.recorder.counts["redis_reconnects", "command"], 3.0)
+        assert not await kind(node, PLAIN)
+        await node.sink.until(lambda: b"{}" in node.sink.data(ROOM))
+        assert "readonly" == await kind(node, KEPT)
+        assert node.engine.history is not None
+        assert "readonly" == (await outcome(node.engine.history.read, ROOM, EVERYTHING)).kind
+        own_valkey.command("CONFIG", "SET", "min-replicas-to-write", 0)
+        taken: list[Position] = []
+
+        async def gone_on() -> bool:
+            came = await outcome(node.engine.broker.publish, ROOM, b"2", KEPT)
+            taken.extend([] if isinstance(came, EngineFault) else [came.position])
+            return bool(taken)
+
+        await eventually(gone_on)
+        assert (1, True) == (taken[0].offset, taken[0].epoch != before.epoch)
+        assert 1 == node.recorder.counts["redis_epochs_begun", ""]
+        assert 1 == node.recorder.counts["redis_reconnects", "command"]
 
 
 async def test_a_server_that_cannot_save_takes_no_writes(own_valkey: Valkey, tmp_path: Path) -> None:

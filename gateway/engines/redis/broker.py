@@ -134,8 +134,7 @@ class RedisBroker(Broker):
             candidate_epoch(),
             max(1, milliseconds(self._options.idempotency_ttl)) if key else 0,
         )
-        keys = (names.stream + channel, names.meta + channel, result, *partition.salt)
-        partition.run("publish", keys, args, answered)
+        partition.go_on("publish", (names.stream + channel, names.meta + channel, result), args, answered)
 
 
 class _Answer:

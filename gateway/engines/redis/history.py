@@ -38,7 +38,7 @@ class RedisHistory:
         def answered(reply: Any) -> None:
             done(reply if isinstance(reply, EngineFault) else self._page(channel, reply))
 
-        partition.run("history", (names.stream + channel, names.meta + channel, *partition.salt), args, answered)
+        partition.go_on("history", (names.stream + channel, names.meta + channel), args, answered)
 
     def remove(self, channel: Channel, done: Done[None]) -> None:
         """See the contract."""

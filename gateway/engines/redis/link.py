@@ -24,7 +24,9 @@ Locate: TypeAlias = Callable[[], Awaitable[Address]]
 DIAL_TIMEOUT: Final = 3.0  # seconds from the first packet to a link that may be used
 BACKOFF: Final = 0.05  # seconds before the second try at most; doubles
 BACKOFF_MAX: Final = 1.0
-REFUSED: Final = (2.0, 3.0)  # seconds before trying again who refuses us: both links together at most one try a second
+# Seconds before trying again who refuses us: both links together at most one try a second, and both are back before the
+# others, who may have been let in at once, have waited out the patience of presence (see lease.py).
+REFUSED: Final = (2.0, 2.5)
 STEADY: Final = 5.0  # a link that lived so many seconds starts again at the fast end of the backoff
 
 _ELSEWHERE: Final = ("lost", "readonly", "moved")  # refusals of a server that somebody else may have replaced by now

@@ -29,6 +29,17 @@ class Partition:
         self.commands = server.commands  # these stand here too since they are used once per publication
         self.subscriptions = server.subscriptions
 
+    def go_on(self, script: str, keys: tuple[str, ...], args: Args, done: Answered) -> None:
+        """Run a script that goes on with a stream; its salt is the last key.
+
+        Refused here while the server takes no write by which the salt is checked: it may have lost the end of the
+        stream, and would use its offsets again under the same epoch.
+        """
+        if self.salt and self.server.unsalted and self.names in self.server.unsalted:
+            self.server.refuse(done)
+        else:
+            self.run(script, (*keys, *self.salt), args, done)
+
     def run(self, script: str, keys: tuple[str, ...], args: Args, done: Answered) -> None:
         """Run a script on the command link."""
         self.commands.call(self.library.call(script, keys, args), done)

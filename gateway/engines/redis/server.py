@@ -19,12 +19,14 @@ from gateway.engines.redis.packing import Args
 from gateway.engines.redis.probe import OVERDUE, Probe
 from gateway.engines.redis.subscriptions import Subscriptions
 from gateway.engines.redis.topology import Names
-from gateway.engines.redis.wire import Wire
+from gateway.engines.redis.wire import Answered, Wire
 from gateway.errors import EngineFault
 
 PROBE_EVERY: Final = 1.0  # seconds
 ROLE_EVERY: Final = 10.0  # seconds; a replica that may be written to does not give itself away by READONLY
 STOOD_STILL: Final = 0.75  # seconds between two sweeps: our own loop was late, and answers may lie unread
+
+UNSALTED: Final = "the server takes no writes, and has not said yet whether it has lost some"
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +59,7 @@ class Server:
         self._reader = f"{options.node}@{name}"  # two servers must not listen for each other's probes
         self._identities: dict[Role, str] = {}  # of the process at the other end of each link
         self._origins: dict[str, str] = {}  # salt -> the identity of the server that handed the partition over
-        self._unsalted: list[Names] = []  # partitions whose salt could not be checked yet
+        self.unsalted: list[Names] = []  # partitions whose salt could not be checked yet: see `Partition.go_on`
 
         def link(role: Role, prepare_link: Callable[[Wire], Awaitable[None]]) -> Link:
             return Link(
@@ -121,6 +123,11 @@ class Server:
             if self.commands.up:
                 self.commands.call(self._salt(names), partial(self._salted, names))
 
+    def refuse(self, done: Answered) -> None:
+        """Answer in the server's stead that it takes no writes."""
+        self._recorder.count("redis_errors", "readonly")
+        asyncio.get_running_loop().call_soon(done, EngineFault("readonly", UNSALTED))
+
     async def stands(self) -> None:
         """Wait until both links are up. Raises EngineFault, see Link."""
         for link in self.links.values():
@@ -139,12 +146,12 @@ class Server:
         if self._prepare_more is not None:
             await self._prepare_more(wire)
         self._identities["command"] = await _identity(wire)
-        self._unsalted.clear()
+        self.unsalted.clear()
         hosted = self.hosted()
         answers = await asyncio.gather(*(wire.ask(*self._salt(it)) for it in hosted), return_exceptions=True)
         for names, answer in zip(hosted, answers, strict=True):
-            if isinstance(answer, EngineFault) and answer.kind == "moved":
-                self._unsalted.append(names)  # a slot on its way is no reason to do without all the others
+            if isinstance(answer, EngineFault) and _passes(answer):
+                self.unsalted.append(names)
             elif isinstance(answer, BaseException):
                 raise answer
         self._note_salts(sum(answer for answer in answers if isinstance(answer, int)))
@@ -194,8 +201,7 @@ class Server:
         probe = self._probe.begin() if self.pubsub.up else None
         command = self._salt(home) if probe is None else self._salt(home, channel, probe)
         self.commands.call(command, partial(self._probed, probe))
-        unsalted, self._unsalted = self._unsalted, []
-        for names in unsalted:
+        for names in tuple(self.unsalted):
             self.commands.call(self._salt(names), partial(self._salted, names))
 
     def _salt(self, names: Names, channel: str = "", probe: bytes = b"") -> Args:
@@ -209,10 +215,12 @@ class Server:
             self._note_salts(reply)
 
     def _salted(self, names: Names, reply: Any) -> None:
+        if names in self.unsalted:
+            self.unsalted.remove(names)
         if not isinstance(reply, EngineFault):
             self._note_salts(reply)
         elif names in self.hosted():
-            self._unsalted.append(names)
+            self.unsalted.append(names)
 
     def _heard_nothing(self) -> None:
         self.pubsub.abort(f"carries nothing: a probe did not come in within {OVERDUE:g} s")
@@ -221,6 +229,14 @@ class Server:
         if not isinstance(reply, EngineFault) and reply[0] != b"master":
             for link in self.links.values():
                 link.abort("is a replica by now")
+
+
+def _passes(refusal: EngineFault) -> bool:
+    """Whether a salt that could not be checked now is no reason to do without all the rest.
+
+    A slot is on its way, or the server takes no writes: NOREPLICAS, MISCONF. READONLY says that it is not the primary.
+    """
+    return refusal.kind == "moved" or (refusal.kind == "readonly" and not refusal.detail.startswith("READONLY"))
 
 
 async def _identity(wire: Wire) -> str:

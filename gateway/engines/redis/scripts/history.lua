@@ -7,7 +7,13 @@ local stream, meta, salt = KEYS[1], KEYS[2], KEYS[3]
 local candidate, meta_ttl, limit, first, last, newest_first = unpack(ARGV)
 
 local epoch, top = identity(meta, stream, salt, candidate)
-live(meta, meta_ttl)
+if meta_ttl ~= "0" then
+  -- Who cannot write now (NOREPLICAS, MISCONF) can still be read; a primary that was demoted is to be found out.
+  local kept = redis.pcall("PEXPIRE", meta, meta_ttl)
+  if type(kept) == "table" and string.sub(kept.err, 1, 8) == "READONLY" then
+    return kept
+  end
+end
 if limit == "0" then
   return { epoch, top, {} }
 end

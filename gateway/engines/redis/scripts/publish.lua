@@ -1,4 +1,6 @@
 -- Publish once, keep, and fan out in one atomic step, so that the order in the stream is the order on the channel.
+-- Fanning out comes last: a server that takes no writes (full, without replicas, a replica itself) refuses what comes
+-- before it, and an error means that nobody got it; with a result after it, each repetition would be delivered again.
 -- KEYS: stream, meta, result of the idempotency key, salt (may be absent)
 -- ARGV: pub/sub channel, blob, history size (0 = none), history ttl, meta ttl, candidate epoch,
 --       ttl of the result (0 = no idempotency key); all ttl in ms, 0 = for ever
@@ -25,9 +27,9 @@ if size ~= "0" then
   live(meta, meta_ttl)
 end
 
-local receivers = redis.call(PUBLISH, channel, string.format("1:%d:%s:", offset, epoch) .. blob)
 if result_ttl ~= "0" then
   redis.call("HSET", result, "s", offset, "e", epoch)
   live(result, result_ttl)
 end
+local receivers = redis.call(PUBLISH, channel, string.format("1:%d:%s:", offset, epoch) .. blob)
 return { offset, epoch, 0, receivers }

@@ -25,8 +25,8 @@ from tests.support.recorder import MemoryRecorder
         (5000, None, 0.0, 1.0),
         (0, EngineFault("lost", "closed by the server"), 0.0, 0.05),
         (0, EngineFault("readonly", "is a replica"), 0.0, 0.05),
-        (0, EngineFault("busy", "LOADING"), 2.0, 3.0),
-        (0, EngineFault("refused", "ERR max number of clients reached"), 2.0, 3.0),
+        (0, EngineFault("busy", "LOADING"), 2.0, 2.5),
+        (0, EngineFault("refused", "ERR max number of clients reached"), 2.0, 2.5),
     ],
 )
 def test_the_pause_before_another_try(tries: int, refusal: EngineFault | None, shortest: float, longest: float) -> None:

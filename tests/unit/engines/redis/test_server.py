@@ -117,11 +117,29 @@ async def test_a_change_of_servers_is_counted_once(trial: Trial, recorder: Memor
     assert 1 == recorder.counts["redis_epochs_begun", ""]
 
 
-@pytest.mark.parametrize("kind", ["refused", "readonly", "oom", "lost"])
-async def test_a_salt_that_cannot_be_checked_refuses_the_link(trial: Trial, kind: str) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [EngineFault("refused"), EngineFault("readonly", "READONLY a replica"), EngineFault("oom"), EngineFault("lost")],
+    ids=lambda fault: fault.kind,
+)
+async def test_a_salt_that_cannot_be_checked_refuses_the_link(trial: Trial, fault: EngineFault) -> None:
     """Commands of that partition could use offsets again."""
-    with pytest.raises(EngineFault, match=kind):
-        await trial.connect(b=EngineFault(kind))
+    with pytest.raises(EngineFault, match=fault.kind):
+        await trial.connect(b=fault)
+
+
+@pytest.mark.parametrize("why", ["NOREPLICAS Not enough good replicas", "MISCONF unable to persist to disk"])
+async def test_a_server_without_writes_is_gone_on_with_but_for_its_streams(trial: Trial, why: str) -> None:
+    """Those of the partition in question wait, also while its salt is asked for again, until that has been answered."""
+    await trial.connect(b=EngineFault("readonly", why))
+    assert [PARTITIONS[1]] == trial.server.unsalted
+    for reply in (EngineFault("readonly", why), 1):
+        trial.sweep(PROBE_EVERY)
+        assert [PARTITIONS[1]] == trial.server.unsalted
+        [done] = [done for args, done in trial.link.asked if PARTITIONS[1].salt in args]
+        trial.link.asked.clear()
+        done(reply)
+    assert not trial.server.unsalted
 
 
 async def test_a_slot_on_its_way_is_checked_when_it_is_there(trial: Trial, recorder: MemoryRecorder) -> None:
