@@ -24,7 +24,7 @@ from gateway.types import Peer
 
 HIGH_WATER: Final = 65_536
 LOW_WATER: Final = HIGH_WATER // 4
-HARD_LIMIT: Final = 4_194_304  # bytes; a receiver that goes on writing after `writable(False)` loses the link
+HARD_LIMIT: Final = 4_194_304  # bytes; who goes on writing beyond it, told long since to stop, loses the link
 MESSAGE_SIZE: Final = 65_536
 CLOSE_TIMEOUT: Final = 2.0  # seconds
 ABNORMAL: Final = 1006  # how servers say that there was no close frame
@@ -89,12 +89,13 @@ class AsgiTransport:
         """Send whole frames."""
         if not self._open or not frames:
             return
+        if self._backlog > HARD_LIMIT:  # before this write: a single one may be larger than that
+            self.abort()
+            return
         self._outgoing.append(frames)
         self._backlog += len(frames)
         self._wake.set()
-        if self._backlog > HARD_LIMIT:
-            self.abort()
-        elif self._backlog > HIGH_WATER and not self._paused:
+        if self._backlog > HIGH_WATER and not self._paused:
             self._paused = True
             self._tell(self._receiver.writable, False)
 

@@ -322,6 +322,24 @@ async def test_a_slow_client_is_told_of(name: str) -> None:
 
 
 @on_uvloop
+async def test_one_write_may_be_large(name: str) -> None:
+    """A page of history of 6 MiB in one write arrives whole: who has read everything so far is not slow."""
+    chunk, count = b"x" * 60_000, 105
+    async with _stage(name) as stage:
+        client, receiver = await stage.pair()
+        receiver.transport.write(receiver.transport.framing.frame(chunk, text=True) * count)
+        frames = [await client.frame() for _ in range(count)]
+        await receiver.seen(lambda: len(receiver.writables) == 2)
+        receiver.say(b"and on")
+        more = await client.frame()
+        client.close()
+
+    assert [False, True] == receiver.writables
+    assert [chunk] * count == [frame.payload for frame in frames]
+    assert b"and on" == more.payload
+
+
+@on_uvloop
 async def test_ping(name: str) -> None:
     """A ping is answered by a pong sooner or later."""
     async with _stage(name) as stage:

@@ -38,11 +38,25 @@ async def test_a_receiver_that_never_stops_writing_loses_the_link() -> None:
     task, receiver = await _serve(Channel())
     for _ in range(2 * asgi.HARD_LIMIT // 60_000):
         receiver.say(b"x" * 60_000)
-    await task
+    async with asyncio.timeout(5):
+        await task
 
     assert [False] == receiver.writables
     assert [(None, "server")] == receiver.losses
     assert asgi.HARD_LIMIT + 120_000 > receiver.transport.backlog()
+
+
+async def test_one_write_beyond_the_limit_is_no_arrears() -> None:
+    """The first write may be of any size; the second one comes from somebody who does not listen."""
+    task, receiver = await _serve(Channel())
+    receiver.say(b"x" * (asgi.HARD_LIMIT + 1))
+    assert [False] == receiver.writables
+    assert [] == receiver.losses
+    receiver.say(b"more")
+    async with asyncio.timeout(5):
+        await task
+
+    assert [(None, "server")] == receiver.losses
 
 
 async def test_a_server_that_does_not_take_our_close_is_left_after_the_grace() -> None:
