@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from starlette.types import ASGIApp, Message
+
+from gateway.stopping import give_way, where
+
+END: Final = 10.0  # seconds that an application has for its end; then it is cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -24,16 +28,16 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
 
     async def startup(self) -> None:
-        """Start the application. Raises what it raises; when cancelled, the application is cancelled too."""
+        """Start the application. Raises what it raises; when cancelled, it first ends the application."""
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         self._events.put_nowait({"type": "lifespan.startup"})
-        task = asyncio.ensure_future(self._run(scope))
+        task = asyncio.create_task(self._run(scope), name="lifespan")
         up = asyncio.ensure_future(self._up.wait())
         try:
             await asyncio.wait((task, up), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await _ended(task)
             raise
         finally:
             up.cancel()
@@ -42,14 +46,14 @@ class Lifespan:
         self._task = task
 
     async def shutdown(self) -> None:
-        """End the application; what it raises is logged."""
+        """End the application; what it raises is logged. One that does not end is left behind.
+
+        After END seconds, and when this is cancelled, the application is cancelled.
+        """
         if self._task is None:
             return
         self._events.put_nowait({"type": "lifespan.shutdown"})
-        try:
-            await self._task
-        except Exception:
-            log.exception("lifespan.failed")
+        await _ended(self._task)
 
     async def _run(self, scope: dict[str, Any]) -> None:
         await self._app(scope, self._events.get, self._heard)
@@ -64,3 +68,14 @@ class NoLifespan(Lifespan):
 
     async def startup(self) -> None:
         """Do nothing."""
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for an application that was told to end, see `Lifespan.shutdown`."""
+    try:
+        await asyncio.wait((task,), timeout=END)
+        if not task.done():
+            log.error("lifespan.hangs", seconds=END, at=where(task))
+    finally:
+        if not await give_way(task) and not task.cancelled() and (error := task.exception()):
+            log.error("lifespan.failed", exc_info=error)

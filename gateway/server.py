@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, Literal, Protocol, cast
+from typing import Final, Literal, NoReturn, Protocol, cast
 
 import structlog
 import uvicorn
@@ -23,7 +25,7 @@ from gateway.contracts.recorder import Recorder
 from gateway.draining import Drain
 from gateway.lifespan import Lifespan, NoLifespan
 from gateway.listening import BACKLOG, STEP_ASIDE, listen, step_aside
-from gateway.stopping import Stop, unless
+from gateway.stopping import Stop, give_way, unless, where
 from gateway.transports.admission import Admission, TrustedProxies
 from gateway.transports.handshake import websocket_protocol
 from gateway.transports.http import HttpLimits, http_protocol
@@ -33,6 +35,7 @@ GC_THRESHOLDS: Final = (50_000, 20, 50)  # connections and publications are free
 
 POLL: Final = 0.02  # seconds between two looks at what is still there, while closing
 LAST_CALL: Final = 0.1  # seconds: who was in the backlog by then gets a 503, and not a reset when the port closes
+LEFT_BEHIND: Final = 70  # the exit status when something could not be ended; sysexits.h calls it an internal error
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +80,8 @@ def run(
     """Serve until SIGTERM or SIGINT, drain, close, and return the exit code. `started` is called when all ports answer.
 
     A second signal hurries the drain: everybody is closed at once. A third leaves behind whoever has not gone.
-    Raises OperatorError when the application cannot start.
+    Raises OperatorError when the application cannot start. What goes on though it was cancelled ends with the process,
+    by LEFT_BEHIND.
     """
     raise_file_limit()
     factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
@@ -101,8 +105,21 @@ async def _serve_until_signalled(
     try:
         await serve_until_stopped(listeners, rules=rules, stop=stop, started=settled)
     finally:
+        if left := await give_way(*(asyncio.all_tasks() - {asyncio.current_task()})):
+            _leave_behind(left)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _leave_behind(tasks: Iterable[asyncio.Task[object]]) -> NoReturn:
+    """End the process at once: the loop could be closed only when all its tasks have ended."""
+    held = [{"name": task.get_name(), "at": where(task)} for task in tasks]
+    try:
+        log.error("server.left_behind", tasks=held, exc_info=sys.exception())
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(LEFT_BEHIND)
 
 
 def raise_file_limit() -> None:

@@ -14,9 +14,11 @@ from auth_service.server import GRACE_SECONDS
 from auth_service.settings import AuthSettings
 from gateway import __version__
 from gateway.leaving import SLACK, errands
+from gateway.lifespan import END
 from gateway.metrics import GAUGES, HISTOGRAMS
 from gateway.settings import Settings, check
 from gateway.settings.durations import parse_duration
+from gateway.stopping import GIVE_WAY
 from tests.support.manifests import ALL, K8S, OVERLAYS, Manifests, Object, built, quantity
 from tests.support.tools import ROOT
 
@@ -62,11 +64,12 @@ def _manifests(request: pytest.FixtureRequest) -> Manifests:
 
 
 def test_a_drain_ends_before_the_pod_is_killed(settings: Settings, overlay: str) -> None:
-    """Delay, window, the last closes and what the hook waits for fit into the grace, with time to spare."""
+    """Delay, window, the last closes, what the hook waits for and an end that hangs fit into the grace."""
     manifests = built(overlay)
     pod, shutdown = manifests.pod("gateway"), settings.shutdown
     grace = pod["terminationGracePeriodSeconds"]
     assert shutdown.delay + shutdown.window + shutdown.timeout + SLACK + SPARE_SECONDS <= grace
+    assert shutdown.delay + shutdown.window + shutdown.timeout + SLACK + END + 2 * GIVE_WAY <= grace
     (errand,) = errands(settings, wait=True)
     assert errand.timeout + SPARE_SECONDS <= grace
     hook = manifests.container("gateway")["lifecycle"]["preStop"]["exec"]["command"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 import signal
 import socket
@@ -49,6 +50,12 @@ class Running:
         """Wait for the end."""
         async with asyncio.timeout(DEADLINE):
             return await self.process.wait()
+
+    async def logged(self) -> str:
+        """Read what it logged up to its end."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(DEADLINE):
+            return (await self.process.stderr.read()).decode()
 
 
 @asynccontextmanager
@@ -111,11 +118,12 @@ async def test_a_second_signal_hurries() -> None:
         assert 0 == await server.exit_code()
 
 
-async def test_a_third_signal_leaves_requests_behind() -> None:
-    """A request that never ends does not keep the process from exiting."""
+@pytest.mark.parametrize(("path", "code"), [("/stuck", 0), ("/clings", 70)])
+async def test_a_third_signal_leaves_requests_behind(path: str, code: int) -> None:
+    """A request that never ends does not keep the process from exiting, not even one that cannot be cancelled."""
     async with _process("waits") as server:
         client = await RawSocket.connect(server.url)
-        await client.send(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         probe = await RawSocket.websocket(server.url)
         server.process.send_signal(signal.SIGTERM)
         await server.until("draining")
@@ -124,7 +132,7 @@ async def test_a_third_signal_leaves_requests_behind() -> None:
         probe.close()
         server.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(DEADLINE):  # well before the requests' own grace, of a minute here
-            assert 0 == await server.exit_code()
+            assert code == await server.exit_code()
         client.close()
 
 
@@ -150,6 +158,35 @@ async def test_a_client_that_does_not_read_cannot_hold_the_process() -> None:
         await server.until("ended")
         assert 0 == await server.exit_code()
         client.close()
+
+
+async def test_a_lifespan_is_given_its_time() -> None:
+    """An end of two seconds is waited for, and nothing is said of it."""
+    async with _process("lingers") as server:
+        server.process.send_signal(signal.SIGTERM)
+        await server.until("ended")
+        assert 0 == await server.exit_code()
+        assert "lifespan." not in await server.logged()
+
+
+async def test_a_lifespan_that_never_ends_is_cancelled() -> None:
+    """The log says where it hung, down to the innermost await; the exit code is 0."""
+    async with _process("hangs") as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert 0 == await server.exit_code()
+        logged = await server.logged()
+        assert re.search(r"lifespan\.hangs .*at=\[.*\bhang \(.*socketserver\.py:\d+\).*seconds=10", logged)
+        assert "server.left_behind" not in logged
+
+
+async def test_a_lifespan_that_clings_to_its_life_ends_with_the_process() -> None:
+    """Cancelling does not help: the process exits with 70 and says what it left behind, and where that was."""
+    async with _process("clings") as server:
+        server.process.send_signal(signal.SIGTERM)
+        assert 70 == await server.exit_code()
+        assert re.search(
+            r"server\.left_behind .*\'lifespan\'.*\bcling \(.*socketserver\.py:\d+\)", await server.logged()
+        )
 
 
 async def test_the_internal_port() -> None:
@@ -183,6 +220,29 @@ async def test_a_start_that_fails_is_the_callers() -> None:
     with pytest.raises(OperatorError, match="no such thing"):
         async with bounded(running(app, rules=rules)):
             pytest.fail("it must not run")
+
+
+async def test_a_start_that_fails_ends_what_had_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second port fails: the application behind the first one has its time to end, and no more."""
+    monkeypatch.setattr("gateway.lifespan.END", 0.05)
+    app = Rooms(Attached()).app
+    ending = asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(_app: object) -> AsyncIterator[None]:
+        yield
+        ending.set()
+        await asyncio.Event().wait()
+
+    app.router.lifespan_context = lifespan
+    closed = listen("127.0.0.1", 0)
+    closed.close()
+    listeners = [Listener(app, listen("127.0.0.1", 0)), Listener(app, closed, websockets=False)]
+    with pytest.raises((OSError, ValueError)):
+        await asyncio.wait_for(
+            serve_until_stopped(listeners, rules=ServerRules(recorder=MemoryRecorder()), stop=Stop()), DEADLINE
+        )
+    assert ending.is_set()
 
 
 async def test_a_stop_during_the_start() -> None:

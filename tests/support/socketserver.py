@@ -2,16 +2,17 @@
 
 It prints `ready PORT INTERNAL_PORT` when its ports answer, `draining` when its drain begins, and `ended` when its
 lifespan has ended. MODE says what the drain does: `closes` everybody with 3001, `waits` before it does, `raises`, or
-`none` for no drain at all.
+`none` for no drain at all. Or there is none, and MODE says how the lifespan ends: it `lingers` for two seconds, it
+`hangs`, or it `clings` to its life though it is cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Literal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Final, Literal
 
 import structlog
 from starlette.applications import Starlette
@@ -65,6 +66,26 @@ class Guest(EchoReceiver):
         del self._crowd[id(self)]
 
 
+async def linger() -> None:
+    """Take some time."""
+    await asyncio.sleep(2.0)
+
+
+async def hang() -> None:
+    """Never return."""
+    await asyncio.Event().wait()
+
+
+async def cling() -> None:
+    """Never return, and obey nobody."""
+    while True:
+        with suppress(asyncio.CancelledError):
+            await hang()
+
+
+ENDS: Final[dict[str, Callable[[], Awaitable[None]]]] = {"lingers": linger, "hangs": hang, "clings": cling}
+
+
 def main(mode: str) -> int:
     """Serve until a signal comes."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
@@ -76,16 +97,22 @@ def main(mode: str) -> int:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         print("ready", public.getsockname()[1], internal.getsockname()[1], flush=True)  # noqa: T201 - for the test
         yield
+        if mode in ENDS:
+            await ENDS[mode]()
         print("ended", flush=True)  # noqa: T201 - for the test
 
     async def stuck(_request: Request) -> Response:
         await asyncio.sleep(3600)
         return PlainTextResponse("never")
 
+    async def clinging(_request: Request) -> Response:
+        await cling()
+        return PlainTextResponse("never")
+
     app = Rooms(attached).app
     app.router.lifespan_context = lifespan
-    app.router.routes.append(Route("/stuck", stuck))
-    drain = None if mode == "none" else Told(crowd, rules=DrainRules(delay=3600.0 if mode == "waits" else 0.0))
+    app.router.routes += [Route("/stuck", stuck), Route("/clings", clinging)]
+    drain = None if mode in {"none", *ENDS} else Told(crowd, rules=DrainRules(delay=3600.0 if mode == "waits" else 0.0))
     rules = ServerRules(recorder=MemoryRecorder(), drain=drain, grace=60.0 if mode == "waits" else 5.0)
     return run([Listener(app, public), Listener(Rooms(attached).app, internal, websockets=False)], rules=rules)
 
