@@ -134,7 +134,8 @@ async def test_a_server_without_writes_is_gone_on_with_but_for_its_streams(trial
     await trial.connect(b=EngineFault("readonly", why))
     assert [PARTITIONS[1]] == trial.server.unsalted
     for reply in (EngineFault("readonly", why), 1):
-        trial.sweep(PROBE_EVERY)
+        trial.sweep(PROBE_EVERY / 2)
+        trial.sweep(PROBE_EVERY / 2)
         assert [PARTITIONS[1]] == trial.server.unsalted
         [done] = [done for args, done in trial.link.asked if PARTITIONS[1].salt in args]
         trial.link.asked.clear()
