@@ -37,8 +37,8 @@ class Departures:
 
     def left(self, connection: Asking) -> None:
         """Take note that a connection has gone, perhaps before all it had asked for was answered."""
+        self._forget()
         if connection.in_flight:
-            self._forget()
             self._unanswered.append(connection)
 
     @property
@@ -63,7 +63,7 @@ class Departures:
         self._calls -= 1
 
     def _forget(self) -> None:
-        """Look at two for each that comes: all have their turn, and one that waits for long keeps nobody else here."""
+        """Look at two for each that leaves: all have their turn, and one that waits for long keeps nobody else here."""
         for _ in range(min(2, len(self._unanswered))):
             connection = self._unanswered.popleft()
             if connection.in_flight:

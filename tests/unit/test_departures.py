@@ -72,5 +72,18 @@ def test_one_that_is_never_answered_keeps_nobody_else() -> None:
     assert 1 == departures.calls
 
 
+def test_a_burst_of_leavers_is_let_go_by_those_who_leave_after_it() -> None:
+    """Whoever leaves, with calls under way or without, makes room: the last of a burst stay for nobody like them."""
+    departures = Departures()
+    askers = [Asker(1) for _ in range(100)]
+    for asker in askers:
+        departures.left(asker)
+    for asker in askers:
+        asker.in_flight = 0
+    for _ in range(50):
+        departures.left(Asker(0))
+    assert 0 == len(departures._unanswered)
+
+
 async def _until(event: asyncio.Event) -> None:
     await event.wait()
