@@ -10,7 +10,7 @@ from gateway.protocol.state import State
 
 
 def begin(state: State, now: float) -> None:
-    """Plan the first ping somewhere in the second half of the interval: connections must not ping in step."""
+    """Plan a first ping somewhere in the second half of the interval: connections must not ping in step."""
     if state.policy.ping_interval > 0:
         state.ping_at = now + state.policy.ping_interval * (0.5 + state.jitter / 2)
 
@@ -19,8 +19,8 @@ def beat(state: State, now: float) -> list[Effect]:
     """Ping, and wait for the pong."""
     interval, timeout = state.policy.ping_interval, state.policy.pong_timeout
     state.ping_at += interval
-    if state.ping_at <= now:  # our own loop stood still: no volley afterwards
-        state.ping_at = now + interval
+    if state.ping_at <= now:  # our own loop stood still: no volley afterwards, neither by one nor by all in step
+        begin(state, now)
     state.pinged = True
     if timeout > 0 and state.pong_by == inf:
         state.pong_by = now + timeout

@@ -100,9 +100,10 @@ def test_no_pings() -> None:
     assert inf == Talk(ping_interval=0.0).opened().session.deadline
 
 
-@pytest.mark.parametrize("late", [37.5, 200.0])
-def test_a_loop_that_stood_still_sends_one_ping(late: float) -> None:
-    """Not one for each that it missed; the rhythm begins anew."""
-    talk = Talk(pong_timeout=0.0).opened()
+@pytest.mark.parametrize("late", [50.0, 200.0])
+@pytest.mark.parametrize(("jitter", "following"), [(0.0, 12.5), (0.5, 18.75), (0.999, 24.9875)])
+def test_a_loop_that_stood_still_sends_one_ping(late: float, jitter: float, following: float) -> None:
+    """Not one for each that it missed; the next are spread as the first were, so that not all ping in step for ever."""
+    talk = Talk(jitter, pong_timeout=0.0).opened()
     assert [Heartbeat()] == talk.tick(late)
-    assert talk.now + 25.0 == talk.session.deadline
+    assert pytest.approx(talk.now + following) == talk.session.deadline
