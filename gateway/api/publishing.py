@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,7 +19,7 @@ from gateway.protocol.compact import Published
 from gateway.protocol.values import PublishOptions
 from gateway.types import Channel
 
-AT_ONCE: Final = 1_000  # calls of one turn of the loop, about 10 ms; a body may name 100,000 channels
+AT_ONCE: Final = 1_000  # channels of one turn of the loop, about 10 ms; a body may name 100,000 channels
 
 
 class Publisher:
@@ -44,6 +45,16 @@ class Publisher:
     async def to_many(self, names: Sequence[str], payload: bodies.Payload, data: bytes) -> list[bodies.OneResult]:
         """Publish to each; returns what came of each, in their order, when the engine has answered all."""
         known: dict[int, PublishOptions] = {}  # by options of a channel, which a whole namespace shares
+        results: list[bodies.OneResult] = []
+        for first in range(0, len(names), AT_ONCE):
+            if first:
+                await asyncio.sleep(0)  # the engine may have answered within the turn
+            results += await self._some(names[first : first + AT_ONCE], payload, data, known)
+        return results
+
+    async def _some(
+        self, names: Sequence[str], payload: bodies.Payload, data: bytes, known: dict[int, PublishOptions]
+    ) -> list[bodies.OneResult]:
         refused: dict[int, ErrorReply] = {}  # by place
         calls: list[tuple[Channel, bytes, PublishOptions]] = []
         for place, name in enumerate(names):
@@ -56,12 +67,8 @@ class Publisher:
             if how is None:
                 how = known[id(options)] = self._how(payload, options)
             calls.append((channel, data, how))
-        came = [it for first in range(0, len(calls), AT_ONCE) for it in await self._all(calls[first : first + AT_ONCE])]
-        each = iter(came)
+        each = iter(await answers(self._node.engine.broker.publish, calls))
         return [_refused(refused[it]) if it in refused else self._one(next(each)) for it in range(len(names))]
-
-    async def _all(self, calls: Sequence[tuple[Channel, bytes, PublishOptions]]) -> list[Published | EngineFault]:
-        return await answers(self._node.engine.broker.publish, calls)
 
     def _options(self, channel: Channel, payload: bodies.Payload) -> ChannelOptions:
         if payload.version or payload.version_epoch:
