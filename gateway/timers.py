@@ -8,6 +8,10 @@ from typing import Final, Protocol
 TICK: Final = 0.1  # seconds; pings and deadlines need no better
 SLOTS: Final = 256
 
+SLICE: Final = 0.002  # seconds of a turn for looking at many; all other work goes on between
+CHUNK: Final = 16  # looks between two looks at the clock
+_ALL: Final = 1 << 32
+
 
 class Timed(Protocol):
     """Something that wants to be looked at, at a time it may change; hashed by identity."""
@@ -40,7 +44,7 @@ class TimerWheel:
             return
         tick = min(max(ceil((at - self._start) / TICK), self._current + 1), self._current + SLOTS - 1)
         if entry.timer_tick:
-            if self._current < entry.timer_tick <= tick:
+            if entry.timer_tick <= tick:
                 return
             self.forget(entry)
         entry.timer_tick = tick
@@ -51,24 +55,27 @@ class TimerWheel:
         self._slots[entry.timer_tick % SLOTS].discard(entry)
         entry.timer_tick = 0
 
-    def advance(self, now: float) -> None:
-        """Look at everything whose time has come. A `due` that raises loses its own entry only; re-raised last."""
+    def advance(self, now: float, most: int = _ALL) -> bool:
+        """Look at what is due, at no more than `most` entries; True: the others wait for a call before the next TICK.
+
+        A `due` that raises loses its own entry only; re-raised last, when there may be more.
+        """
         target = int((now - self._start) / TICK)
         first_error: Exception | None = None
-        for tick in range(self._current + 1, target + 1)[-SLOTS:]:
-            self._current = tick
-            entries, self._slots[tick % SLOTS] = self._slots[tick % SLOTS], set()
-            for entry in entries:
+        while True:
+            slot = self._slots[self._current % SLOTS]  # nothing is booked into it before the next tick
+            while slot and most > 0:
+                most -= 1
+                entry = slot.pop()
+                entry.timer_tick = 0
                 try:
-                    self._look(entry, tick, now)
+                    self.schedule(entry.due(now), entry)
                 except Exception as error:  # noqa: BLE001 - one broken entry must not cost the others their deadlines
                     first_error = first_error or error
-        self._current = max(self._current, target)
+            if slot or self._current >= target:
+                break
+            self._slots[self._current % SLOTS] = set()  # a set that was emptied keeps its size
+            self._current = max(self._current + 1, target - SLOTS + 1)
         if first_error is not None:
             raise first_error
-
-    def _look(self, entry: Timed, tick: int, now: float) -> None:
-        if entry.timer_tick > tick or not entry.timer_tick:
-            return  # what was looked at before it in this tick has booked it anew, or had it forgotten
-        entry.timer_tick = 0
-        self.schedule(entry.due(now), entry)
+        return bool(slot)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from gateway.disconnects import SHUTDOWN
 from gateway.draining import DrainRules
 from gateway.node import Node
 from gateway.protocol.messages import DisconnectClients, Survey
+from gateway.timers import CHUNK
 from gateway.types import Identity, UserId
 from tests.support.node import PLAIN, ROOM, Client, World, running_node
 
@@ -26,6 +28,7 @@ async def test_disconnect_by_user_spares_the_whitelist_and_other_users() -> None
     async with running_node() as world:
         one, two, other = await world.opened("alice"), await world.opened("alice"), await world.opened("bob")
         world.node.commanded(order(user="alice", whitelist=(two.connection.id,), code=4001, reason="go"))
+        await world.settled()
         assert [4001, None, None] == [it.link.code for it in (one, two, other)]
         assert "go" == one.link.closings[0].reason
 
@@ -40,10 +43,13 @@ async def test_disconnect_by_connection_and_by_session() -> None:
         world.node.commanded(order(client=one.connection.id, user="bob"))
         world.node.commanded(order(client="nobody"))
         world.node.commanded(order(user="carol"))
+        await world.settled()
         assert [None] * 3 == [it.link.code for it in (one, two, third)]
         world.node.commanded(order(session_id="s2"))
+        await world.settled()
         assert [None, 3503, None, None] == [it.link.code for it in (one, two, third, waiting)]
         world.node.commanded(order(client=one.connection.id))
+        await world.settled()
         assert [3503, 3503, None] == [it.link.code for it in (one, two, third)]
 
 
@@ -53,6 +59,7 @@ async def test_a_repeated_command_closes_nothing_twice() -> None:
         client = await world.opened("alice")
         for _ in range(2):
             world.node.commanded(order(user="alice"))
+            await world.settled()
         assert 1 == len(client.link.closings)
 
 
@@ -148,6 +155,35 @@ async def test_a_broken_deadline_is_counted_and_the_timers_go_on() -> None:
             await looked.wait()
         assert 1 == world.recorder.counts["errors", "task"]
         assert [] == world.node.faults()
+
+
+async def test_thousands_of_deadlines_at_once_let_others_work() -> None:
+    """A turn ends soon after its time is over, however many are due; all are looked at, without waiting for a tick."""
+    looks: list[float] = []
+
+    class Due:
+        timer_tick = 0
+
+        def due(self, now: float) -> float:
+            """Take a while."""
+            looks.append(now)
+            world.clock.advance(0.001)
+            return inf
+
+    async with running_node() as world:
+        entries = [Due() for _ in range(2_000)]
+        for entry in entries:
+            world.node.wheel.schedule(0.0, entry)
+        world.clock.advance(0.1)
+        most = turns = 0
+        async with asyncio.timeout(10):
+            while len(looks) < len(entries):
+                before = len(looks)
+                await asyncio.sleep(0)
+                most, turns = max(most, len(looks) - before), turns + (len(looks) > before)
+        assert most <= CHUNK
+        assert turns >= len(entries) / CHUNK
+        assert {0} == {entry.timer_tick for entry in entries}
 
 
 # --- the end

@@ -195,3 +195,86 @@ def test_a_raise_costs_only_its_own_entry_and_is_raised_last() -> None:
     assert 0 == len(wheel)
     wheel.schedule(1.0, first)
     assert 1 == len(wheel)
+
+
+# --- some at a time
+
+
+def test_some_are_looked_at_in_each_call_and_each_once() -> None:
+    """A call looks at no more than it may; the rest waits for the next ones, of all ticks that are due."""
+    wheel = TimerWheel(0.0)
+    entries = [Entry(at) for at in (TICK, 2 * TICK, 50.0) for _ in range(5)]
+    for entry in entries:
+        wheel.schedule(entry.at, entry)
+    calls = [wheel.advance(60.0, 4) for _ in range(4)]
+    assert [True, True, True, False] == calls
+    assert [[60.0]] * 15 == [entry.looks for entry in entries]
+    assert 0 == len(wheel)
+
+
+def test_a_call_that_looked_at_the_last_one_leaves_nothing() -> None:
+    """The number that it may look at is enough: nobody is to call again."""
+    wheel = TimerWheel(0.0)
+    for entry in (Entry(), Entry()):
+        wheel.schedule(TICK, entry)
+    assert not wheel.advance(2 * TICK, 2)
+
+
+def test_what_waits_for_the_next_call_can_be_forgotten() -> None:
+    """It is let go at once, and may be booked anew."""
+    wheel = TimerWheel(0.0)
+    entries = [Entry() for _ in range(3)]
+    for entry in entries:
+        wheel.schedule(TICK, entry)
+    assert wheel.advance(2 * TICK, 1)
+    gone, back = [entry for entry in entries if not entry.looks]
+    for entry in (gone, back):
+        wheel.forget(entry)
+    assert 0 == len(wheel)
+    wheel.schedule(1.0, back)
+    assert not wheel.advance(2 * TICK, 1)
+    run(wheel, 2.0, start=2 * TICK)
+    assert [0, 1, 1] == sorted(len(entry.looks) for entry in entries)
+    assert [] == gone.looks
+
+
+def test_what_waits_for_the_next_call_is_not_put_off_by_a_later_deadline() -> None:
+    """Its time has come, whoever books it between."""
+    wheel = TimerWheel(0.0)
+    entries = [Entry() for _ in range(3)]
+    for entry in entries:
+        wheel.schedule(TICK, entry)
+    assert wheel.advance(2 * TICK, 1)
+    for entry in entries:
+        if not entry.looks:
+            wheel.schedule(10.0, entry)
+    assert not wheel.advance(2 * TICK, 2)
+    assert [1, 1, 1] == [len(entry.looks) for entry in entries]
+
+
+def test_a_raise_leaves_the_rest_to_the_next_call() -> None:
+    """Nobody loses a deadline to it, and each error is told."""
+    wheel = TimerWheel(0.0)
+    entries = [Raising(TICK), Raising(TICK), Raising(TICK)]
+    for entry in entries:
+        wheel.schedule(TICK, entry)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="broken deadline"):
+            wheel.advance(2 * TICK, 1)
+    assert not wheel.advance(2 * TICK, 1)
+    assert [1, 1, 1] == [len(entry.looks) for entry in entries]
+
+
+def test_time_goes_on_between_two_calls() -> None:
+    """What falls due meanwhile, or is booked meanwhile, is looked at after what was due before, and none is lost."""
+    wheel = TimerWheel(0.0)
+    early, late, booked = [[Entry(at) for _ in range(3)] for at in (TICK, 3 * TICK, 2 * TICK)]
+    for entry in (*early, *late):
+        wheel.schedule(entry.at, entry)
+    assert wheel.advance(TICK * 1.1, 2)
+    for entry in booked:
+        wheel.schedule(entry.at, entry)
+    assert wheel.advance(SLOTS * TICK * 3.01, 1)
+    assert [1, 1, 1] == [len(entry.looks) for entry in early]
+    assert not wheel.advance(SLOTS * TICK * 3.01, 6)
+    assert [1] * 9 == [len(entry.looks) for entry in (*early, *late, *booked)]
