@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
+from itertools import islice
 from math import inf
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -15,19 +19,35 @@ from gateway.contracts.verifier import Verifier
 from gateway.disconnects import UNSUBSCRIBED_BY_SERVER, UNSUBSCRIBED_EXPIRED, Disconnect
 from gateway.protocol.messages import ControlCommand, DisconnectClients, Revoke
 from gateway.protocol.revocations import Denylist, subject
-from gateway.timers import TimerWheel
+from gateway.timers import CHUNK, SLICE, TimerWheel
 from gateway.types import ConnectionId, UserId
 
-SLICE: Final = 0.002  # seconds of a turn for looking through connections; all other work goes on between
 PAUSE: Final = 0.1  # seconds between two looks at everybody, however many revocations come
-CHUNK: Final = 64  # connections between two looks at the clock
 LOGGED: Final = 20  # revocations at once; a node that starts may be told of thousands
+
+Look: TypeAlias = Callable[[Connection], None]
 
 log = structlog.get_logger(__name__)
 
 
+def _nothing() -> None:
+    """Let nothing follow."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A look at each of the connections that there were when it was ordered."""
+
+    left: Iterator[Connection]
+    look: Look
+    ended: Callable[[], None]
+
+
 class Orders:
-    """Carries out control commands on the connections of this node; each may come more than once."""
+    """Carries out control commands on the connections of this node; each may come more than once.
+
+    Connections are looked at in turns of the loop that follow, some in each, one order after the other.
+    """
 
     def __init__(
         self,
@@ -47,41 +67,30 @@ class Orders:
         self._call_soon = call_soon
         self.timer_tick = 0
         self._fresh: list[Revoke] = []  # nobody was looked at for these yet
-        self._walk: Iterator[None] | None = None
+        self._walks: deque[_Walk] = deque()  # the first is under way
         self._booked = False  # somebody will look
         self._rest_until = 0.0
 
     def carry_out(self, command: ControlCommand) -> None:
         """Do what another node, or this one, has told every node."""
         if isinstance(command, DisconnectClients):
-            disconnect = Disconnect(command.code, command.reason)
-            for connection in tuple(self._matching(command)):
-                connection.close(disconnect)
+            self._begin(self._meant(command), partial(_obey, command))
         elif isinstance(command, Revoke):
             self._revoke(command)
 
-    def _matching(self, command: DisconnectClients) -> Iterable[Connection]:
-        found: Iterable[Connection] = self._connections.values()
+    def _meant(self, command: DisconnectClients) -> Iterable[Connection]:
+        """Return those among whom all are that it is about."""
         if command.client:
             named = map(ConnectionId, (command.client, *command.clients))
-            found = [it for one in named if (it := self._connections.get(one)) is not None]
-        elif command.user:
-            found = self._users.get(UserId(command.user), ())
-        for connection in found:
-            identity = connection.session.identity
-            if (
-                connection.id not in command.whitelist
-                and (not command.user or connection.user == command.user)
-                and (not command.session_id or (identity is not None and identity.session_id == command.session_id))
-            ):
-                yield connection
+            return [it for one in named if (it := self._connections.get(one)) is not None]
+        return self._users.get(UserId(command.user), ()) if command.user else self._connections.values()
 
-    # --- revocations: one look at everybody for all that have come, not too often, and not too long at once
+    # --- revocations: one look at everybody for all that have come, and not too often
 
     def due(self, now: float) -> float:
         """Look at everybody for what has come in the pause; the wheel calls."""
         del now
-        self._go_on()
+        self._look()
         return inf
 
     def _revoke(self, command: Revoke) -> None:
@@ -93,41 +102,65 @@ class Orders:
             return
         self._booked = True
         if self._clock.monotonic() >= self._rest_until:
-            self._call_soon(self._go_on)
+            self._call_soon(self._look)
         else:
             self._wheel.schedule(self._rest_until, self)
 
-    def _go_on(self) -> None:
-        if self._walk is None:
-            fresh, self._fresh = self._fresh, []
-            self._walk = self._closing(fresh, tuple(self._connections.values()))
-        until = self._clock.monotonic() + SLICE
-        for _ in self._walk:
-            if self._clock.monotonic() >= until:
-                self._call_soon(self._go_on)
-                return
-        self._walk = None
+    def _look(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        _report(fresh)
+        denied, now = Denylist(limit=len(fresh)), self._clock.wall()
+        for revocation in fresh:
+            denied.add(revocation, now)
+        self._begin(self._connections.values(), partial(_judge, denied, now), self._rest)
+
+    def _rest(self) -> None:
         self._rest_until = self._clock.monotonic() + PAUSE
         self._booked = bool(self._fresh)
         if self._fresh:
             self._wheel.schedule(self._rest_until, self)
 
-    def _closing(self, fresh: list[Revoke], connections: Iterable[Connection]) -> Iterator[None]:
-        """Look at some connections at a time."""
-        _report(fresh)
-        denied, now = Denylist(limit=len(fresh)), self._clock.wall()
-        for revocation in fresh:
-            denied.add(revocation, now)
-        for number, connection in enumerate(connections, start=1):
+    # --- walks: not too long at once, and all other work goes on between
+
+    def _begin(self, connections: Iterable[Connection], look: Look, ended: Callable[[], None] = _nothing) -> None:
+        self._walks.append(_Walk(iter(tuple(connections)), look, ended))
+        if len(self._walks) == 1:
+            self._call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        until = self._clock.monotonic() + SLICE
+        try:
+            while self._walks:
+                self._step()
+                if self._clock.monotonic() >= until:
+                    break
+        finally:  # even if one could not so much as be ended: the others are
+            if self._walks:
+                self._call_soon(self._go_on)
+
+    def _step(self) -> None:
+        walk, looked = self._walks[0], 0
+        for looked, connection in enumerate(islice(walk.left, CHUNK), start=1):  # noqa: B007 - counted
             try:
-                _look_at(connection, denied, now)
+                walk.look(connection)
             except Exception as error:  # noqa: BLE001 - a root: whatever is wrong with one, the others are closed
                 connection.failed(error, "task")
-            if number % CHUNK == 0:
-                yield
+        if looked < CHUNK:
+            self._walks.popleft()
+            walk.ended()
 
 
-def _look_at(connection: Connection, denied: Denylist, now: float) -> None:
+def _obey(command: DisconnectClients, connection: Connection) -> None:
+    identity = connection.session.identity
+    if (
+        connection.id not in command.whitelist
+        and (not command.user or connection.user == command.user)
+        and (not command.session_id or (identity is not None and identity.session_id == command.session_id))
+    ):
+        connection.close(Disconnect(command.code, command.reason))
+
+
+def _judge(denied: Denylist, now: float, connection: Connection) -> None:
     session = connection.session
     barred = None if session.identity is None else denied.find(session.identity, now)
     if barred is not None:

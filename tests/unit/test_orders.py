@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from gateway import orders
 from gateway.contracts.broker import Done
-from gateway.protocol.messages import Revoke
+from gateway.disconnects import Disconnect
+from gateway.protocol.messages import DisconnectClients, Revoke
 from gateway.protocol.values import PresentedToken
 from gateway.types import Channel, Grant, Identity, UserId
 from tests.support.node import PLAIN, ROOM, Client, World, running_node
@@ -41,6 +42,17 @@ async def ordered(world: World, **fields: Any) -> None:
     """Revoke, and let the node look at everybody."""
     world.node.commanded(revoke(**fields))
     await world.settled()
+
+
+def closing_takes(client: Client, seconds: float, world: World) -> None:
+    """Let time pass whenever this one is closed."""
+    close = client.link.close
+
+    def closing(disconnect: Disconnect, grace: float) -> None:
+        world.clock.advance(seconds)
+        close(disconnect, grace)
+
+    client.link.close = closing  # type: ignore[method-assign] # it takes its time
 
 
 @pytest.mark.parametrize(
@@ -252,6 +264,7 @@ async def test_a_look_follows_the_last_one_after_a_pause(world: World) -> None:
     assert [3503, None] == [one.link.code, two.link.code]
     assert 3500 == (await world.opened("bob")).link.code
     world.wait(0.2)
+    await world.settled()
     assert 3503 == two.link.code
 
 
@@ -268,11 +281,66 @@ async def test_a_look_at_many_lets_others_work(world: World, monkeypatch: pytest
         if turn == 1:
             world.node.commanded(revoke(session_id="s2"))
         closed.append(sum(it.link.closed for it in clients))
-    assert [1, 2, 3, 4, 5] == sorted(set(closed))
+    assert [0, 1, 2, 3, 4, 5] == sorted(set(closed))
     assert not bob.link.closed
     world.wait(0.2)
     await world.settled()
     assert 3503 == bob.link.code
+
+
+async def test_an_order_that_closes_thousands_lets_others_work(world: World) -> None:
+    """A turn ends soon after its time is over, however many one order closes; each is closed once, as ordered first."""
+    clients = [world.client() for _ in range(2_000)]
+    for client in clients:
+        client.connect("alice")
+        closing_takes(client, 0.001, world)
+    bob = await world.opened("bob")
+    turns, began = [], world.clock.monotonic()
+    world.node.commanded(DisconnectClients(id="1", user="alice", code=4001))
+    world.node.commanded(DisconnectClients(id="2", code=4002))
+    late = world.client()
+    late.connect("alice")
+    while bob.link.code is None:
+        await asyncio.sleep(0)
+        turns.append(world.clock.monotonic() - began)
+        began = world.clock.monotonic()
+        assert len(turns) < 10_000, "they are not closed"
+    assert max(turns) < 0.02
+    assert [[4001]] * len(clients) == [[how.code for how in it.link.closings] for it in clients]
+    assert [4002, None] == [bob.link.code, late.link.code]
+
+
+async def test_many_orders_of_one_turn_let_others_work(world: World) -> None:
+    """A thousand that close one each are no more to the loop than one that closes a thousand; they keep their order."""
+    clients = [await world.opened("alice") for _ in range(100)]
+    for number, client in enumerate(clients):
+        closing_takes(client, 0.001, world)
+        for code in (4001, 4002):
+            world.node.commanded(DisconnectClients(id=f"{number}.{code}", client=client.connection.id, code=code))
+    began = world.clock.monotonic()
+    await asyncio.sleep(0)
+    assert 0.0 < world.clock.monotonic() - began < 0.02
+    await world.settled()
+    assert {4001} == {it.link.code for it in clients}
+
+
+async def test_one_whose_close_breaks_costs_the_others_nothing(world: World) -> None:
+    """Nor does it hold up the next order, even when it cannot be closed for that either."""
+    broken, whole, bob = await world.opened("alice"), await world.opened("alice"), await world.opened("bob")
+
+    def fail(disconnect: Disconnect, grace: float) -> None:
+        raise ZeroDivisionError(disconnect, grace)
+
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    broken.link.close = fail  # type: ignore[method-assign] # of this one
+    with capture_logs() as logs:
+        for user in ("alice", "bob"):
+            world.node.commanded(DisconnectClients(id=user, user=user))
+        await world.settled()
+    assert [None, 3503, 3503] == [it.link.code for it in (broken, whole, bob)]
+    assert ["connection.failed"] == [it["event"] for it in logs if it["log_level"] == "error"]
+    assert [ZeroDivisionError] == [type(it["exception"]) for it in told]
 
 
 async def test_one_that_breaks_costs_the_others_nothing(world: World) -> None:

@@ -187,6 +187,7 @@ async def test_an_order_may_name_several_connections() -> None:
         clients = [await world.opened("alice") for _ in range(4)]
         ids = [it.connection.id for it in clients]
         world.node.commanded(DisconnectClients(id="1", client=ids[0], clients=("elsewhere", ids[2])))
+        await world.settled()
 
         assert [3503, None, 3503, None] == codes(clients)
 
