@@ -56,7 +56,7 @@ class HttpServerSettings(Section):
         le=64,
         description="Nodes on the one port, each with an internal port of its own: internal_port, the next, and so on.",
     )
-    connections_per_ip: int = Field(default=200, ge=0, description="Connections from one address; 0: no limit.")
+    connections_per_ip: int = Field(default=200, ge=0, description="WebSockets from one address; 0: no limit.")
     trusted_proxies: tuple[str, ...] = Field(
         default=(), description="Addresses or networks whose X-Forwarded-For counts, such as 10.0.0.0/8."
     )

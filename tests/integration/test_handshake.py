@@ -218,6 +218,21 @@ async def test_connections_per_address() -> None:
 
 
 @on_uvloop
+async def test_plain_requests_take_no_place_of_their_address() -> None:
+    """Sockets that only ask are not among its connections, kept alive or in the middle of a head."""
+    async with staged(admission=Admission(per_address=1)) as stage:
+        asking = [await stage.ask(b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(3)]
+        half = await RawSocket.connect(stage.url)
+        await half.send(b"GET /plain HTTP/1.1\r\n")
+        assert [200, 200, 200] == [head.status for head, _ in asking]
+        assert 0 == stage.rules.admission.connections
+        client = await RawSocket.websocket(stage.url)
+        assert (1, 429) == (stage.rules.admission.connections, (await stage.refused(upgrade())).status)
+        for it in (client, half, *(it for _, it in asking)):
+            it.close()
+
+
+@on_uvloop
 async def test_connections_of_the_node() -> None:
     """A full node says 503 and hurts nobody who is there."""
     async with staged(admission=Admission(total=2), attached=Attached(EchoReceiver)) as stage:
