@@ -373,6 +373,65 @@ async def test_a_server_that_takes_no_lease_makes_nobody_unfit(house: House, kin
     assert 1 == len(house.entries(LOUD))
 
 
+async def refuse(house: House, node: Seats, kind: str, seconds: float) -> None:
+    """Let time pass in which each renewal is answered with a refusal."""
+    for _ in range(round(seconds / 2.0)):
+        house.pass_time(2.0)
+        node.presence.tick()
+        await asyncio.sleep(0)
+        for _ in range(len(node.link.queue)):
+            node.link.refusing = kind
+            node.link.serve(1)
+
+
+@pytest.mark.parametrize("seconds", [6.0, 14.0])
+@pytest.mark.parametrize("kind", ["readonly", "busy", "oom"])
+async def test_a_lease_whose_renewal_was_refused_is_not_lost(house: House, kind: str, seconds: float) -> None:
+    """A server that answers keeps its pub/sub link, however long it takes no writes, and all are still there."""
+    node, other = house.add_node(), house.add_node()
+    node.join(LOUD, 1)
+    node.link.serve(9)
+    await refuse(house, node, kind, seconds)
+    assert [] == list(node.presence.faults())
+    house.pass_time(2.0)
+    for _ in range(2):
+        house.tick()
+        await serve_all(node)
+        other.link.serve(9)
+        house.pass_time(2.0)
+    assert 0 == node.link.aborted
+    assert 0 == node.recorder.counts["presence_refresh_failures", ""]
+    assert [("j", "n0-1")] == [(said, who) for said, _, _, who in house.announced()]
+    assert {"n0-1": 1} == house.entries(LOUD)
+    assert ([], []) == (list(node.presence.faults()), list(node.presence.outages()))
+
+
+async def test_a_stall_after_refusals_is_a_loss_all_the_same(house: House) -> None:
+    """What was refused long ago excuses nobody who was away for the time of a lease since then."""
+    node = house.add_node()
+    node.join(LOUD, 1)
+    node.link.serve(9)
+    await refuse(house, node, "readonly", 2.0)
+    house.pass_time(9.0)
+    node.presence.tick()
+    await asyncio.sleep(0)
+    await serve_all(node)
+    assert 1 == node.link.aborted
+    assert 1 == node.recorder.counts["presence_refresh_failures", ""]
+
+
+async def test_a_lease_that_begins_late_is_not_lost(house: House) -> None:
+    """Its first renewal has no answer in time, and nothing had been there before: it begins once more."""
+    node = house.add_node()
+    node.join(LOUD, 1)
+    node.link.give_up()
+    node.join(LOUD, 3)
+    await asyncio.sleep(0)
+    await serve_all(node)
+    assert 0 == node.link.aborted
+    assert {"n0-3": 1} == house.entries(LOUD)
+
+
 async def test_a_second_loss_while_entering_anew(house: House) -> None:
     """When data are lost again in the middle of it, everything is entered under the incarnation after that."""
     node = house.add_node()

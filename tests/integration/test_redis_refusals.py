@@ -19,7 +19,7 @@ from gateway.engines.redis.server import ROLE_EVERY, Server
 from gateway.errors import EngineFault, OperatorError
 from gateway.protocol.values import HistoryQuery, PublishOptions
 from gateway.types import Channel, NodeId, Position
-from tests.support.engines import GENEROUS, Node, RealClock, SkippingClock, eventually, good, outcome, running
+from tests.support.engines import GENEROUS, Node, RealClock, SkippingClock, client, eventually, good, outcome, running
 from tests.support.exactness import within
 from tests.support.ports import free_port
 from tests.support.recorder import MemoryRecorder
@@ -286,6 +286,28 @@ async def test_a_promoted_server_without_replicas_is_worked_with(own_valkey: Val
         assert (1, True) == (taken[0].offset, taken[0].epoch != before.epoch)
         assert 1 == node.recorder.counts["redis_epochs_begun", ""]
         assert 1 == node.recorder.counts["redis_reconnects", "command"]
+
+
+async def test_who_is_present_outlasts_a_time_without_writes(own_valkey: Valkey) -> None:
+    """Nobody can renew a lease then, all run out alike: no link is built again, and nobody is announced as gone."""
+    alice = client("alice")
+    async with running(own_valkey.url, presence_ttl=2.0) as node, running(own_valkey.url, presence_ttl=2.0) as ears:
+        assert node.engine.presence is not None
+        await good(ears.engine.broker.subscribe, ROOM)
+        await good(node.engine.presence.add, ROOM, alice, True)
+        node.sink.entries.append((ROOM, alice, True))
+        own_valkey.command("CONFIG", "SET", "min-replicas-to-write", 1)
+        refused = node.recorder.counts["redis_errors", "readonly"]
+        await until(lambda: node.recorder.counts["redis_errors", "readonly"] >= refused + 6, 5.0)  # four in a lease
+        assert not node.engine.faults()
+        own_valkey.command("CONFIG", "SET", "min-replicas-to-write", 0)
+        renewed = probes(node)
+        await until(lambda: probes(node) >= renewed + 2, 5.0)
+        assert [alice.client] == list(await good(node.engine.presence.members, ROOM))
+        assert [] == ears.sink.of("left")
+        for one in (node, ears):
+            assert {0} == {one.recorder.counts["redis_reconnects", role] for role in ("command", "pubsub")}
+            assert 0 == one.recorder.counts["presence_refresh_failures", ""]
 
 
 async def test_a_server_that_cannot_save_takes_no_writes(own_valkey: Valkey, tmp_path: Path) -> None:

@@ -25,10 +25,16 @@ FORMER: Final = 16  # incarnations kept alive until they are cleaned up; older o
 RENEWALS_PER_LEASE: Final = 4  # three may fail before the lease is lost
 PATIENCE_PER_LEASE: Final = 3 / 8  # longer than one renewal takes to come round
 STANDS: Final = 1
+RAN_OUT: Final = -1  # it was there, and nobody had renewed it in time
 NO_LEASE: Final = -1
 NO_REFUSAL: Final = ("refused", "the lease of this node has ended")
 RECONNECTED: Final = "the link was built again"
 REFUSED: Final = "a removal was refused"
+UNANSWERED: Final = "no answer"
+OVERDUE: Final = "not renewed in time"
+LATE: Final = "the lease had run out"
+GONE: Final = "the lease had ended"
+HARMLESS: Final = (RECONNECTED, REFUSED, UNANSWERED)
 REFUSALS: Final = ("oom", "readonly", "refused", "busy")  # by a server that answers: to every node alike
 
 log = structlog.get_logger(__name__)
@@ -79,7 +85,7 @@ class Lease:
         self._in_doubt = False  # a removal was refused: its entry must not live as long as we do
         self._commands = partition.commands
         self._built = partition.commands.built
-        self._asked_at = -inf
+        self._asked_at = self._refused_at = -inf
         self._renewed_at = 0.0  # when the last renewal that was answered had been sent
         self._waiting: dict[Key, Entry] = {}  # to be entered anew
         self._flying: dict[Key, Entry] = {}
@@ -99,14 +105,18 @@ class Lease:
         if self._trouble:
             return self._trouble
         if self._begun == "yes" and self._clock() - self._renewed_at >= self._ttl:
-            return "not renewed in time"
+            return OVERDUE
         if commands is not self._commands or commands.built != self._built:
             return RECONNECTED
         return ""
 
     def begin(self, why: str) -> None:
-        """Begin the next incarnation; then come `hold` for all that the node holds, and `renew`, in the same turn."""
-        self.lost = self.lost or why not in (RECONNECTED, REFUSED)
+        """Begin the next incarnation; then come `hold` for all that the node holds, and `renew`, in the same turn.
+
+        A lease that ran out because its renewals were refused was not lost: Redis answered, and this node was there.
+        """
+        refused = why in (OVERDUE, LATE) and self._clock() - self._refused_at < self._ttl
+        self.lost = self.lost or not (refused or why in HARMLESS)
         if self._begun == "yes":
             self._former = [*self._former, self.incarnation][-FORMER:]
         self._number += 1
@@ -198,29 +208,33 @@ class Lease:
 
     def _renewed(self, number: int, began: bool, sent_at: float, reply: Any) -> None:
         if isinstance(reply, EngineFault):
-            if began and number == self._number:
-                self._not_begun(reply)
+            self._not_renewed(reply, began=began and number == self._number)
             return
         standing, overdue = reply
         self.reaper.saw(overdue, self._clock())
         if number != self._number or not self._used:
             return
         if standing != STANDS:
-            self._missing(number)
+            self._missing(number, LATE if standing == RAN_OUT else GONE)
             return
         self._renewed_at = sent_at
         if began:
             self._begun, self._refusal = "yes", NO_REFUSAL
+            self.refused = self.refused if self._entering else ""
         if self._in_doubt:
             self._trouble = REFUSED
             self._broke()
         elif self._begun == "yes":
             self._go_on()
 
-    def _not_begun(self, fault: EngineFault) -> None:
+    def _not_renewed(self, fault: EngineFault, *, began: bool) -> None:
         """Refused, it was not done and is asked for again. Late, it may have been, and what came after it been lost."""
+        if fault.kind in REFUSALS:
+            self._refused_at = self._clock()
+        if not began:
+            return
         if fault.kind == "timeout":
-            self._trouble = "no answer"
+            self._trouble = UNANSWERED
         elif fault.kind != "lost":
             self._begun, self._refusal = "no", (fault.kind, fault.detail)
             self._note_refusal(fault)
@@ -229,9 +243,9 @@ class Lease:
         if fault.kind in REFUSALS:
             self.refused = fault.kind
 
-    def _missing(self, number: int) -> None:
+    def _missing(self, number: int, why: str = GONE) -> None:
         if number == self._number and self._begun == "yes":
-            self._trouble = "the lease had ended"
+            self._trouble = why
             self._broke()
 
     def _go_on(self) -> None:

@@ -89,11 +89,11 @@ class RedisPresence:
 
     def faults(self) -> Sequence[str]:
         """Say whether this node is entering anew what had been lost; an outage meanwhile is not its own."""
-        return [ENTERING] if any(not lease.refused for lease in self._entering()) else []
+        return [ENTERING] if any(lease.lost and not lease.refused for lease in self._asking()) else []
 
     def outages(self) -> Sequence[str]:
         """Say why Redis takes no entries, if it does not: every node that has something to enter meets the same."""
-        return [f"{NOT_TAKEN} ({why})" for why in sorted({lease.refused for lease in self._entering()} - {""})]
+        return [f"{NOT_TAKEN} ({why})" for why in sorted({lease.refused for lease in self._asking()} - {""})]
 
     def retire(self, done: Done[None]) -> None:
         """Give the leases back, where no entry is held under them any more; `done` after the last answer."""
@@ -111,9 +111,9 @@ class RedisPresence:
 
     # --- inside
 
-    def _entering(self) -> Sequence[Lease]:
-        """Return the leases that were lost, and of which not all is entered anew, where Redis answers."""
-        return [lease for lease in self._leases.values() if lease.lost and lease.partition.commands.answers]
+    def _asking(self) -> Sequence[Lease]:
+        """Return the leases where Redis answers; elsewhere the outage is the link's."""
+        return [lease for lease in self._leases.values() if lease.partition.commands.answers]
 
     def _lease(self, channel: Channel) -> Lease:
         lease = self._leases[self._place(channel)]
