@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,11 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from gateway.protocol.values import PublishOptions
 from gateway.types import Channel
-from tests.support.engines import good, running
+from tests.support.engines import Node, eventually, good, running
+from tests.support.exactness import within
+from tests.support.ports import free_port
 from tests.support.restricted import PASSWORD, USERS, Restricted
+from tests.support.valkey import Valkey
 
 ROOT = Path(__file__).parent.parent.parent
 ENGINE = ROOT / "gateway" / "engines" / "redis"
@@ -97,6 +101,33 @@ async def test_a_node_works_as_this_user(server: Restricted) -> None:
         await good(one.engine.broker.publish, ROOM, b"{}", KEPT)
         await two.sink.until(lambda: two.sink.of("published"))
         assert [b"{}"] == two.sink.data(ROOM)
+
+
+async def test_nothing_that_the_engine_does_is_denied(tmp_path: Path) -> None:
+    """No entry in the server's log of refusals, and a demotion is found out by a write, without waiting for ROLE."""
+    server = Valkey(tmp_path)
+    server.start()
+    try:
+        server.command("ACL", "SETUSER", *deployed()[1:])
+        async with running(f"redis://gateway:{PASSWORD}@127.0.0.1:{server.port}/0", prefix="gateway") as node:
+            await good(node.engine.broker.publish, ROOM, b"{}", KEPT)
+            await eventually(lambda: probed(node, 2))
+            assert [] == server.command("ACL", "LOG")
+            server.command("REPLICAOF", "127.0.0.1", free_port())
+            async with asyncio.timeout(within(3.0, otherwise=2.0)):
+                await eventually(lambda: demoted(node))
+    finally:
+        server.stop()
+
+
+async def probed(node: Node, times: int) -> bool:
+    """Say whether so many probes have come in."""
+    return times <= [name for name, _ in node.recorder.observations].count("redis_pubsub_probe_rtt")
+
+
+async def demoted(node: Node) -> bool:
+    """Say whether the node has left a server that is a replica by now."""
+    return any("is a replica" in line for line in node.engine.outages())
 
 
 def test_every_right_is_used() -> None:

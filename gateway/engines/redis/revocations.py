@@ -22,6 +22,7 @@ from gateway.protocol.revocations import LIMIT
 PAGE: Final = 1000  # read at once
 BATCH: Final = 500  # written at once
 SET_SECONDS: Final = 32 * 86_400  # longer than any revocation
+PERHAPS: Final = ("timeout", "lost")  # kinds of faults after which nobody knows whether it was done
 
 log = structlog.get_logger(__name__)
 
@@ -171,7 +172,7 @@ class Revocations:
     def _given(self, batch: list[bytes], reply: Any) -> None:
         if isinstance(reply, EngineFault):
             self._lacking += batch
-            self._written += reply.kind == "timeout"  # perhaps it was done, and the others are to be told
+            self._written += reply.kind in PERHAPS  # it may have been done, and the others are to be told
             self._failed(doubted=self._doubted)
             return
         self._written += reply

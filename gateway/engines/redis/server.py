@@ -83,6 +83,7 @@ class Server:
         self.commands.came_up = self._commands_came_up
         self.commands.went_down = self._commands_went_down
         self._resubscribe, self.pubsub.came_up = self.pubsub.came_up, self._pubsub_came_up
+        self._listened, self.pubsub.went_down = self.pubsub.went_down, self._pubsub_went_down
         self._swept_at = clock.monotonic()
         self._excused = False  # the last sweep was left out
         self._probe_at = self._role_at = 0.0
@@ -170,6 +171,10 @@ class Server:
     def _pubsub_came_up(self) -> None:
         self._compare("pubsub", self.commands)
         self._resubscribe()
+
+    def _pubsub_went_down(self, why: str) -> None:
+        self._probe.forget()  # it cannot come in any more, and that is no news
+        self._listened(why)
 
     def _compare(self, fresh: Role, other: Link) -> None:
         """Leave the server that the older link is on if the fresh one was led to another."""

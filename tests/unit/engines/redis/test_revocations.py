@@ -165,14 +165,15 @@ async def test_what_others_gave_back_before_is_no_news(subject: Set) -> None:
     assert 0 == subject.wrote
 
 
-async def test_what_could_not_be_given_back_is_tried_again(subject: Set) -> None:
+@pytest.mark.parametrize("unknown", ["timeout", "lost"])
+async def test_what_could_not_be_given_back_is_tried_again(subject: Set, unknown: str) -> None:
     """Without another read; if nobody knows whether it was stored, the others read once too often."""
     subject.hold(revoke(1))
     subject.read()
     subject.server.answer("write", EngineFault("oom"))
     assert [] == subject.server.asked
     subject.revocations.catch_up()
-    subject.server.answer("write", EngineFault("timeout"))
+    subject.server.answer("write", EngineFault(unknown))
     subject.revocations.catch_up()
     assert as_stored(revoke(1)) == subject.server.answer("write", 0)[1]
     assert 1 == subject.wrote

@@ -11,6 +11,7 @@ from gateway.engines.redis.address import Address
 from gateway.engines.redis.library import Library
 from gateway.engines.redis.link import Link
 from gateway.engines.redis.packing import Args
+from gateway.engines.redis.probe import OVERDUE
 from gateway.engines.redis.server import PROBE_EVERY, ROLE_EVERY, STOOD_STILL, Server
 from gateway.engines.redis.topology import TAGS, names
 from gateway.engines.redis.wire import Wire
@@ -107,6 +108,20 @@ async def test_after_a_stall_of_our_own_one_sweep_is_left_out(trial: Trial) -> N
     assert 2 == len(trial.link.swept)
     trial.sweep(0.25)
     assert 3 == len(trial.link.swept)
+
+
+async def test_a_probe_goes_with_the_link_that_it_was_to_come_by(trial: Trial, recorder: MemoryRecorder) -> None:
+    """It was answered, and the pub/sub link went before it came in: nobody waits for it or blames the next link."""
+    pubsub = trial.server.pubsub
+    trial.server.pubsub = cast("Link", StandingLink())
+    trial.sweep(PROBE_EVERY / 2)
+    trial.sweep(PROBE_EVERY / 2)
+    for args, done in trial.link.asked:
+        done(0 if args[0] == "EVALSHA" else [b"master"])
+    pubsub.went_down("cut")
+    for _ in range(int(OVERDUE / STOOD_STILL) + 4):
+        trial.sweep(STOOD_STILL)
+    assert 0 == recorder.counts["redis_pubsub_probe_timeouts", ""]
 
 
 async def test_a_change_of_servers_is_counted_once(trial: Trial, recorder: MemoryRecorder) -> None:
