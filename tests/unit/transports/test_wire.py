@@ -51,6 +51,16 @@ def test_a_flood_after_our_close_ends_without_a_second_close_frame() -> None:
     assert [Ended(3013, by_client=False, frame=b"")] == reader.feed(masked(PING, b"x") * 3, 0.0)
 
 
+def test_after_our_close_a_message_in_fragments_is_passed_over() -> None:
+    """Nothing of it is handed over, and the client's close frame behind it is still found."""
+    reader = WireReader(WebSocketLimits())
+    reader.close(SHUTDOWN)
+    message = masked(TEXT, b"a", fin=False) + masked(CONT, b"b", fin=False) + masked(CONT, b"c")
+    assert [] == reader.feed(message, 0.0)
+    [ended] = reader.feed(masked(CLOSE, b"\x03\xe8"), 0.0)
+    assert isinstance(ended, Ended)
+
+
 def test_a_rate_of_zero_is_no_limit() -> None:
     """An operator may turn the budget off."""
     reader = WireReader(WebSocketLimits(control_rate=0.0, control_burst=1.0))
